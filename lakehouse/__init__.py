@@ -1,0 +1,61 @@
+"""lakehouse: a transactional lake of tables on your own disk, queried with SQL from notebooks.
+
+`lakehouse.open()` gives a `Lakehouse`; everything else hangs off it. Importing does nothing but
+define names: heavy libraries load when a lake is opened.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.errors import LakehouseError
+
+if TYPE_CHECKING:
+    from lakehouse.catalog.metadata import Snapshot
+    from lakehouse.catalog.table import Column, Table
+    from lakehouse.config import Settings
+    from lakehouse.ingest.load import Receipt
+    from lakehouse.lake import Lakehouse, open
+    from lakehouse.magics import load_ipython_extension
+    from lakehouse.query.result import Result
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Column": "lakehouse.catalog.table",
+    "Lakehouse": "lakehouse.lake",
+    "Receipt": "lakehouse.ingest.load",
+    "Result": "lakehouse.query.result",
+    "Settings": "lakehouse.config",
+    "Snapshot": "lakehouse.catalog.metadata",
+    "Table": "lakehouse.catalog.table",
+    "load_ipython_extension": "lakehouse.magics",
+    "open": "lakehouse.lake",
+}
+
+__all__ = [
+    "Column",
+    "Lakehouse",
+    "LakehouseError",
+    "Receipt",
+    "Result",
+    "Settings",
+    "Snapshot",
+    "Table",
+    "__version__",
+    "load_ipython_extension",
+    "open",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'lakehouse' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,150 @@
+"""One DuckDB instance with the lake attached as `lake`: the only way to the tables and the catalog.
+
+The catalog is a SQLite file that only DuckDB's own copy of SQLite may open: a second copy in one
+process (Python's `sqlite3`) would drop the first one's file locks on close and could delete its
+write-ahead log (https://sqlite.org/howtocorrupt.html, 2.2.1).
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from lakehouse.catalog import extensions, faults
+from lakehouse.catalog.names import literal
+from lakehouse.config import Settings
+from lakehouse.errors import LakeClosed, LakehouseError, LakeTooNew, LakeUnusable
+
+ALIAS = "lake"
+METADATA = f"__ducklake_metadata_{ALIAS}"
+CATALOG_FILE = "catalog.sqlite"
+DATA_FOLDER = "data"
+
+
+class Database:
+    """The DuckDB instance of one opened lake.
+
+    Args:
+        folder: the lake folder.
+        settings: the effective settings.
+        read_only: attach without the right to write.
+        version: pin the whole lake to this snapshot id; None: always the newest.
+    """
+
+    def __init__(self, folder: Path, settings: Settings, *, read_only: bool = False, version: int | None = None):
+        self.folder = folder
+        self.data = folder / DATA_FOLDER
+        self.read_only = read_only or version is not None
+        self.version = version
+        self.temp = Path(settings.storage.temp_directory or folder / "tmp")
+        self._local = threading.local()
+        self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
+        self._loading = threading.Lock()
+        self._loaded: set[str] = set()
+        self._closed = False
+        self._idle: list[duckdb.DuckDBPyConnection] = []
+        config: dict[str, Any] = {
+            "temp_directory": str(self.temp),
+            "max_temp_directory_size": settings.storage.max_temp_size,
+            "autoinstall_known_extensions": False,
+        }
+        if settings.query.memory_limit:
+            config["memory_limit"] = settings.query.memory_limit
+        if settings.query.threads:
+            config["threads"] = settings.query.threads
+        try:
+            self.root = duckdb.connect(":memory:", config=config)
+        except duckdb.Error as error:
+            raise faults.translate(error) from error
+        try:
+            self.load(*extensions.CORE)
+            self._attach()
+        except BaseException:
+            self.root.close()
+            raise
+
+    def _attach(self) -> None:
+        options = [
+            f"DATA_PATH {literal(f'{self.data}/')}",
+            "OVERRIDE_DATA_PATH true",  # the folder may have been moved since
+            "META_JOURNAL_MODE 'WAL'",
+            "META_BUSY_TIMEOUT 10000",
+        ]
+        if self.version is not None:
+            options.append(f"SNAPSHOT_VERSION {self.version}")
+        elif self.read_only:
+            options.append("READ_ONLY")
+        target = literal(f"ducklake:sqlite:{self.folder / CATALOG_FILE}")
+        try:
+            self.root.execute(f"ATTACH {target} AS {ALIAS} ({', '.join(options)})")
+        except duckdb.Error as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: duckdb.Error) -> LakehouseError:
+        text = str(error)
+        if "version" in text and ("not supported" in text or "newer" in text or "Only DuckLake versions" in text):
+            return LakeTooNew(
+                f"the catalog of {self.folder} was written by a newer DuckLake: {text}",
+                hint="upgrade lakehouse-workbench",
+            )
+        fault = faults.translate(error)
+        if type(fault).__module__ == LakeUnusable.__module__ and fault.code in ("disk_full", "snapshot_not_found"):
+            return fault
+        return LakeUnusable(f"the catalog of {self.folder} cannot be opened: {fault.message}", hint=fault.hint)
+
+    def load(self, *names: str) -> None:
+        """Load further DuckDB extensions, each once."""
+        with self._loading:
+            missing = [name for name in names if name not in self._loaded]
+            extensions.load(self.root, *missing)
+            self._loaded.update(missing)
+
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The connection of the calling thread: temporary tables and session settings live in it."""
+        connection: duckdb.DuckDBPyConnection | None = getattr(self._local, "connection", None)
+        if connection is None or self._closed:
+            connection = self._local.connection = self.cursor()
+        return connection
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A fresh connection to the same instance, in the lake's default schema."""
+        if self._closed:
+            raise LakeClosed(f"the lake {self.folder} is closed", hint="open it again with lakehouse.open()")
+        cursor = self.root.cursor()
+        # DataFrames become tables only when a door names them: never the engine's own local variables.
+        cursor.execute("SET python_enable_replacements = false")
+        cursor.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
+        cursor.execute(f"USE {ALIAS}")
+        self._cursors.add(cursor)
+        return cursor
+
+    @contextmanager
+    def lent(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection in the lake's default schema for the length of the block; opening one costs 2 ms."""
+        try:
+            cursor = self._idle.pop()
+        except IndexError:
+            cursor = self.cursor()
+        try:
+            yield cursor
+            cursor.execute(f"USE {ALIAS}")
+        except BaseException:
+            cursor.close()
+            raise
+        self._idle.append(cursor)
+
+    def close(self) -> None:
+        """Stop what runs and let go of every file; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        for cursor in list(self._cursors):
+            cursor.interrupt()
+            cursor.close()
+        self.root.close()

@@ -1,0 +1,204 @@
+"""`lake.catalog`: schemas, tables, views and snapshots by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import duckdb
+
+from lakehouse.catalog import faults
+from lakehouse.catalog.attach import ALIAS, Database
+from lakehouse.catalog.metadata import Metadata, Relation, Snapshot, Version
+from lakehouse.catalog.names import nearest, quote, split
+from lakehouse.catalog.table import Table
+from lakehouse.catalog.writer import Writer
+from lakehouse.errors import LakehouseError, SchemaNotFound, TableNotFound
+
+_COUNT_BATCH = 100  # tables counted in one query
+
+
+class Catalog:
+    """What there is in the lake, now or at the snapshot it is pinned to."""
+
+    def __init__(self, database: Database, metadata: Metadata, writer: Writer) -> None:
+        self._database = database
+        self.metadata = metadata
+        self.writer = writer
+
+    def schemas(self) -> list[str]:
+        """The names of all schemas, sorted."""
+        return self.metadata.schemas(self.metadata.current())
+
+    def create_schema(self, name: str, *, if_not_exists: bool = False) -> int:
+        """Create a schema and return the snapshot that was made.
+
+        Raises:
+            AlreadyExists: there is one of that name.
+        """
+        clause = "IF NOT EXISTS " if if_not_exists else ""
+        return self._ddl(f"CREATE SCHEMA {clause}{quote(ALIAS, name)}", f"create schema {name}")
+
+    def tables(self, schema: str | None = None) -> list[Table]:
+        """All tables, or those of one schema, sorted by name.
+
+        Raises:
+            SchemaNotFound: there is no schema of that name.
+        """
+        return self._list("table", schema)
+
+    def views(self, schema: str | None = None) -> list[Table]:
+        """All views, or those of one schema, sorted by name."""
+        return self._list("view", schema)
+
+    def table(self, name: str) -> Table:
+        """The table or view called `table` or `schema.table`.
+
+        Raises:
+            TableNotFound: there is none; the hint offers the nearest names.
+        """
+        return Table(self, self.find(name))
+
+    def create_view(self, name: str, sql: str, *, replace: bool = False) -> Table:
+        """Keep a query as a view.
+
+        Raises:
+            AlreadyExists: the name is taken and `replace` is off.
+            QueryError: the query does not run on this lake.
+        """
+        schema, view = split(name)
+        verb = "CREATE OR REPLACE VIEW" if replace else "CREATE VIEW"
+        query = sql.strip().rstrip(";")
+        self._ddl(f"{verb} {quote(ALIAS, schema, view)} AS {query}", f"create view {name}")
+        return self.table(name)
+
+    def drop(self, name: str, *, if_exists: bool = False) -> int:
+        """Drop a table or view (older snapshots keep it) and return the snapshot that was made."""
+        try:
+            relation = self.find(name)
+        except TableNotFound:
+            if if_exists:
+                return self.metadata.current()
+            raise
+        target = quote(ALIAS, relation.schema, relation.name)
+        return self._ddl(f"DROP {relation.kind.upper()} {target}", f"drop {name}")
+
+    def snapshots(self, limit: int | None = None) -> list[Snapshot]:
+        """The commits of the lake, newest first."""
+        return self.metadata.snapshots(limit=limit)
+
+    def current_snapshot(self) -> Snapshot:
+        """The snapshot that reads see now."""
+        return self.metadata.snapshots(f"s.snapshot_id = {self.metadata.current()}")[0]
+
+    def resolve(self, version: Version) -> int:
+        """The snapshot id that an id or a time means."""
+        return self.metadata.resolve(version)
+
+    def find(self, name: str, snapshot: int | None = None) -> Relation:
+        """The catalog entry of a table or view by name."""
+        schema, table = split(name)
+        relations = self.metadata.relations(self.metadata.current() if snapshot is None else snapshot)
+        if found := relations.get((schema.lower(), table.lower())):
+            return found
+        names = [r.name if r.schema == "main" else f"{r.schema}.{r.name}" for r in relations.values()]
+        at = "" if snapshot is None else f" at snapshot {snapshot}"
+        raise TableNotFound(f"there is no table or view '{name}'{at}", hint=self.suggest(name, names))
+
+    @staticmethod
+    def suggest(name: str, names: Iterable[str]) -> str:
+        """What to try instead of a table name that is not there."""
+        known = list(names)
+        if not known:
+            return "the lake is empty: load something with lakehouse ingest"
+        return nearest(name, known) or "lakehouse tables lists what there is"
+
+    def find_by_id(self, relation: Relation, snapshot: int) -> Relation:
+        """The entry of the same table at another snapshot, whatever it was called then."""
+        for other in self.metadata.relations(snapshot).values():
+            if other.id == relation.id:
+                return other
+        raise TableNotFound(
+            f"{relation.kind} '{relation.name}' is not there at snapshot {snapshot}",
+            hint=f"it exists in the snapshots that lakehouse show {relation.name} lists",
+        )
+
+    def table_snapshots(self, relation: Relation) -> list[Snapshot]:
+        """Snapshots whose changes name the table by id, and the one that created it."""
+        kind = "view" if relation.kind == "view" else "table"
+        born = self.metadata.rows(
+            "i", f"SELECT min(begin_snapshot) FROM ducklake_{kind} WHERE {kind}_id = {relation.id}"
+        )
+        pattern = re.compile(rf"(?:^|,)[a-z_]+:{relation.id}(?:,|$)")
+        found = self.metadata.snapshots(f"c.changes_made LIKE '%:{relation.id}%' OR s.snapshot_id = {born[0][0]}")
+        return [s for s in found if s.id == born[0][0] or pattern.search(s.changes)]
+
+    def describe(self, relation: Relation, snapshot: int | None = None) -> list[tuple[str, str]]:
+        """Names and DuckDB types of the columns of a table or view.
+
+        Raises:
+            QueryError: a view's query no longer runs.
+        """
+        target = quote(ALIAS, relation.schema, relation.name)
+        if snapshot is not None and relation.kind == "table":
+            target += f" AT (VERSION => {snapshot})"
+        with faults.translated():
+            rows = self._database.cursor().execute(f"DESCRIBE SELECT * FROM {target}").fetchall()
+        return [(row[0], row[1]) for row in rows]
+
+    def counts(self, relations: list[Relation], snapshot: int) -> dict[int, tuple[int, int]]:
+        """Exact rows and bytes by id, from the catalog alone where no row was ever deleted."""
+        totals = self.metadata.file_totals(snapshot)
+        result: dict[int, tuple[int, int]] = {}
+        counted: list[Relation] = []
+        deleted = self.metadata.tables_with_deletes()
+        inlined = self.metadata.inlined_totals(snapshot, [r.id for r in relations])
+        for relation in relations:
+            rows, size = totals.get(relation.id, (0, 0))
+            if relation.kind == "view" or relation.id in deleted:
+                counted.append(relation)
+                result[relation.id] = (0, size)
+            else:
+                result[relation.id] = (rows + inlined.get(relation.id, 0), size)
+        for start in range(0, len(counted), _COUNT_BATCH):
+            for key, rows in self._count(counted[start : start + _COUNT_BATCH], snapshot):
+                result[key] = (rows, result[key][1])
+        return result
+
+    def check_type(self, type: str) -> str:
+        """The type as DuckDB spells it.
+
+        Raises:
+            LakehouseError: DuckDB knows no such type.
+        """
+        try:
+            return str(duckdb.sqltype(type))
+        except duckdb.Error:
+            raise LakehouseError(
+                f"'{type}' is not a DuckDB type", hint="such as BIGINT, DOUBLE, VARCHAR, TIMESTAMP"
+            ) from None
+
+    def _count(self, relations: list[Relation], snapshot: int) -> list[tuple[int, int]]:
+        live = snapshot == self.metadata.current()
+        parts = []
+        for relation in relations:
+            at = "" if live or relation.kind == "view" else f" AT (VERSION => {snapshot})"
+            name = quote(ALIAS, relation.schema, relation.name)
+            parts.append(f"SELECT {relation.id}, count(*) FROM {name}{at}")
+        with faults.translated():
+            return self._database.cursor().execute(" UNION ALL ".join(parts)).fetchall()
+
+    def _list(self, kind: str, schema: str | None) -> list[Table]:
+        relations = self.metadata.relations(self.metadata.current()).values()
+        if schema is not None and schema.lower() not in {s.lower() for s in self.schemas()}:
+            raise SchemaNotFound(
+                f"there is no schema '{schema}'", hint=nearest(schema, self.schemas()) or "create it first"
+            )
+        wanted = None if schema is None else schema.lower()
+        return [Table(self, r) for r in relations if r.kind == kind and (wanted is None or r.schema.lower() == wanted)]
+
+    def _ddl(self, sql: str, message: str) -> int:
+        with self.writer.transaction("ddl", message, sql=sql) as transaction:
+            transaction.execute(sql)
+        assert transaction.snapshot is not None
+        return transaction.snapshot

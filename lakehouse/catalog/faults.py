@@ -1,0 +1,81 @@
+"""DuckDB's exceptions in the product's words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import duckdb
+
+from lakehouse import errors
+
+_PREFIX = re.compile(r"^(?:(?:TransactionContext |[A-Z][A-Za-z-]+(?: [A-Za-z]+)* )?Error: )+")
+_FULL = re.compile(r"no space left on device|database or disk is full|disk quota exceeded", re.I)
+_MISSING = re.compile(r"(?:Table(?: Function)?|View|Schema|Catalog) (?:with name|\") ?\"?([^\s\"!]+)")
+_CANDIDATE = re.compile(r'Did you mean "?([^"\n]+?)"?\?')
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn any DuckDB error raised inside into one of ours; others pass."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise translate(error) from error
+
+
+def translate(error: Exception) -> errors.LakehouseError:
+    """The error of ours that says what DuckDB's says, with its caret where it has one."""
+    text = _PREFIX.sub("", str(error)).strip()
+    if _FULL.search(text):
+        return errors.DiskFull(
+            f"the disk is full: {_first_line(text)}", hint="free some space; nothing of this write was kept"
+        )
+    if isinstance(error, duckdb.OutOfMemoryException) or "max_temp_directory_size" in text:
+        return errors.QueryMemory(
+            f"the query needs more memory or spill space than allowed: {_first_line(text)}",
+            hint="select fewer rows or columns, or raise query.memory_limit or storage.max_temp_size",
+        )
+    if isinstance(error, duckdb.ParserException):
+        return errors.SyntaxFault(_caret(text))
+    if isinstance(error, duckdb.InterruptException):
+        return errors.QueryCancelled("the query was stopped")
+    if "read-only" in text.lower() or "read only" in text.lower():
+        return errors.LakeReadOnly(
+            "the lake is open for reading only", hint="open it without at= and read_only= to write"
+        )
+    if "already exists" in text:
+        return errors.AlreadyExists(_first_line(text), hint="drop it first, or use CREATE OR REPLACE / IF NOT EXISTS")
+    if isinstance(error, duckdb.TransactionException) and "conflict" in text.lower():
+        return errors.Conflict(_first_line(text), hint="nothing was written; run it again")
+    if isinstance(error, duckdb.CatalogException):
+        return _missing(text)
+    if isinstance(error, duckdb.BinderException) and ("column" in text and "not found" in text):
+        return errors.ColumnNotFound(_caret(text))
+    return errors.QueryError(_caret(text))
+
+
+def _missing(text: str) -> errors.LakehouseError:
+    match = _CANDIDATE.search(text)
+    hint = f"did you mean {match[1]}?" if match else None
+    body = _CANDIDATE.sub("", text)
+    if body.startswith("Schema"):
+        return errors.SchemaNotFound(_caret(body), hint=hint)
+    if body.startswith("Table with name") or body.startswith("View with name"):
+        return errors.TableNotFound(_caret(body), hint=hint)
+    return errors.QueryError(_caret(body), hint=hint)
+
+
+def missing_table(error: errors.TableNotFound) -> str | None:
+    """The name that a TableNotFound made here speaks of."""
+    match = _MISSING.search(error.message)
+    return match[1] if match else None
+
+
+def _first_line(text: str) -> str:
+    return text.split("\n", 1)[0].strip()
+
+
+def _caret(text: str) -> str:
+    return re.sub(r"\n\s*\n+", "\n", text).rstrip()

@@ -1,0 +1,252 @@
+"""What the DuckLake catalog says, read from its own tables and never written.
+
+The tables are those of the DuckLake 1.0 specification (https://ducklake.select/docs/stable/specification/tables/overview).
+A row is visible at snapshot S when `begin_snapshot <= S < end_snapshot` (no end: still there).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+from lakehouse.catalog import faults
+from lakehouse.catalog.attach import CATALOG_FILE, METADATA, Database
+from lakehouse.errors import SnapshotNotFound
+
+LANDED_PREFIX = "lakehouse-"
+"""How the data files are called that ingest wrote itself, with exactly the columns of the table."""
+
+Version = int | str | date | datetime
+"""A snapshot id, or a moment: the newest snapshot not younger than it."""
+
+_RACY = 0.1  # seconds in which two commits may leave the same file times
+_UNION_LIMIT = 400  # SQLite joins at most 500 parts in one compound SELECT
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One commit of the lake."""
+
+    id: int
+    time: datetime
+    author: str | None
+    message: str | None
+    changes: str
+    note: str | None
+    """JSON: operation, source or SQL, where it ran; None when another program made the commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A table or view at one snapshot."""
+
+    id: int
+    schema: str
+    name: str
+    kind: str
+    """`table` or `view`."""
+    comment: str | None
+    folder: str | None
+    """Where its files are, relative to the data folder; None for a view."""
+    sql: str | None
+    """The query of a view; None for a table."""
+
+
+class Metadata:
+    """Reads of the catalog through the database's own connection to it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._cursor = database.cursor()
+        self._newest: tuple[object, float, int] | None = None
+        self._relations: tuple[int, dict[tuple[str, str], Relation]] | None = None
+
+    def rows(self, kinds: str, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of one query in the catalog's own dialect.
+
+        Args:
+            kinds: one letter a column: `i` whole number, `s` text. SQLite types values, not columns,
+                so DuckDB may hand over a number as text.
+            sql: the query.
+        """
+        with self._lock, faults.translated():
+            found = self._cursor.execute("FROM sqlite_query(?, ?)", [METADATA, sql]).fetchall()
+        return [
+            tuple(int(v) if k == "i" and v is not None else v for k, v in zip(kinds, row, strict=True)) for row in found
+        ]
+
+    def current(self) -> int:
+        """The id of the newest snapshot, or of the pinned one.
+
+        Asking costs two file stats while nothing has been committed since the last call.
+        """
+        if self._database.version is not None:
+            return self._database.version
+        token = self._token()
+        if self._newest and self._newest[0] == token and self._newest[1] > _RACY:
+            return self._newest[2]
+        newest: int = self.rows("i", "SELECT max(snapshot_id) FROM ducklake_snapshot")[0][0]
+        age = time.time() - max((entry[0] for entry in token), default=0) / 1e9
+        self._newest = (token, age, newest)
+        return newest
+
+    def _token(self) -> tuple[tuple[int, int, int], ...]:
+        path = self._database.folder / CATALOG_FILE
+        marks = []
+        for name in (str(path), f"{path}-wal"):
+            try:
+                stat = os.stat(name)
+                marks.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
+            except OSError:
+                continue
+        return tuple(marks)
+
+    def resolve(self, version: Version) -> int:
+        """The snapshot id that a version means.
+
+        Raises:
+            SnapshotNotFound: no snapshot has that id, or all are younger than that time.
+        """
+        if isinstance(version, str) and version.strip().isdigit():
+            version = int(version)
+        if isinstance(version, int):
+            if self.rows("i", f"SELECT 1 FROM ducklake_snapshot WHERE snapshot_id = {version}"):
+                return version
+            first, last = self.rows("ii", "SELECT min(snapshot_id), max(snapshot_id) FROM ducklake_snapshot")[0]
+            raise SnapshotNotFound(
+                f"there is no snapshot {version}", hint=f"snapshots go from {first} to {last}: lakehouse snapshots"
+            )
+        moment = _moment(version)
+        best = [s for s in self._times() if s[1] <= moment]
+        if not best:
+            raise SnapshotNotFound(
+                f"there is no snapshot as old as {moment.isoformat()}", hint="lakehouse snapshots lists them"
+            )
+        return max(best)[0]
+
+    def _times(self) -> list[tuple[int, datetime]]:
+        rows = self.rows("is", "SELECT snapshot_id, snapshot_time FROM ducklake_snapshot")
+        return [(row[0], _parse_time(row[1])) for row in rows]
+
+    def snapshots(self, where: str = "true", limit: int | None = None) -> list[Snapshot]:
+        """Snapshots, newest first, that satisfy `where` (in terms of `s.` snapshot and `c.` its changes)."""
+        if self._database.version is not None:
+            where = f"({where}) AND s.snapshot_id <= {self._database.version}"
+        rows = self.rows(
+            "isssss",
+            "SELECT s.snapshot_id, s.snapshot_time, c.author, c.commit_message, c.changes_made, c.commit_extra_info "
+            "FROM ducklake_snapshot s LEFT JOIN ducklake_snapshot_changes c USING (snapshot_id) "
+            f"WHERE {where} ORDER BY s.snapshot_id DESC" + (f" LIMIT {limit}" if limit is not None else ""),
+        )
+        return [Snapshot(r[0], _parse_time(r[1]), r[2], r[3], r[4] or "", r[5]) for r in rows]
+
+    def schemas(self, snapshot: int) -> list[str]:
+        """Names of the schemas at a snapshot, sorted."""
+        rows = self.rows("s", f"SELECT schema_name FROM ducklake_schema WHERE {visible(snapshot)} ORDER BY 1")
+        return [row[0] for row in rows]
+
+    def relations(self, snapshot: int) -> dict[tuple[str, str], Relation]:
+        """Tables and views at a snapshot by lower-cased schema and name; kept for the snapshot last asked for."""
+        if self._relations and self._relations[0] == snapshot:
+            return self._relations[1]
+        rows = self.rows(
+            "issssss",
+            "SELECT o.id, s.schema_name, o.name, o.kind, g.value, s.path || o.path, o.sql FROM ("
+            f" SELECT table_id id, schema_id, table_name name, 'table' kind, path, NULL sql"
+            f" FROM ducklake_table WHERE {visible(snapshot)}"
+            f" UNION ALL SELECT view_id, schema_id, view_name, 'view', NULL, sql"
+            f" FROM ducklake_view WHERE {visible(snapshot)}) o"
+            f" JOIN ducklake_schema s ON s.schema_id = o.schema_id AND {visible(snapshot, 's')}"
+            f" LEFT JOIN ducklake_tag g ON g.object_id = o.id AND g.key = 'comment' AND {visible(snapshot, 'g')}"
+            " ORDER BY s.schema_name, o.name",
+        )
+        found = {(row[1].lower(), row[2].lower()): Relation(*row) for row in rows}
+        self._relations = (snapshot, found)
+        return found
+
+    def columns(self, snapshot: int, table: int | None = None) -> list[tuple[Any, ...]]:
+        """Top-level columns at a snapshot: (table id, column id, name, DuckLake type, nullable, comment, begin)."""
+        only = f" AND c.table_id = {table}" if table is not None else ""
+        return self.rows(
+            "iissisi",
+            "SELECT c.table_id, c.column_id, c.column_name, c.column_type, c.nulls_allowed, g.value, c.begin_snapshot"
+            " FROM ducklake_column c LEFT JOIN ducklake_column_tag g ON g.table_id = c.table_id"
+            f" AND g.column_id = c.column_id AND g.key = 'comment' AND {visible(snapshot, 'g')}"
+            f" WHERE c.parent_column IS NULL AND {visible(snapshot, 'c')}{only} ORDER BY c.table_id, c.column_order",
+        )
+
+    def file_totals(self, snapshot: int) -> dict[int, tuple[int, int]]:
+        """Rows and bytes in the data files of every table, by table id; deleted rows still counted."""
+        rows = self.rows(
+            "iii",
+            "SELECT table_id, sum(record_count), sum(file_size_bytes) FROM ducklake_data_file"
+            f" WHERE {visible(snapshot)} GROUP BY table_id",
+        )
+        return {row[0]: (row[1], row[2]) for row in rows}
+
+    def inlined_totals(self, snapshot: int, tables: list[int]) -> dict[int, int]:
+        """How many rows of these tables stand in the catalog itself instead of in files, by table id."""
+        wanted = set(tables)
+        parts = [
+            f"SELECT {table} id, count(*) n FROM {_name(name)} WHERE {visible(snapshot)}"
+            for table, name in self.rows("is", "SELECT table_id, table_name FROM ducklake_inlined_data_tables")
+            if table in wanted
+        ]
+        totals: dict[int, int] = {}
+        for start in range(0, len(parts), _UNION_LIMIT):
+            for table, count in self.rows("ii", " UNION ALL ".join(parts[start : start + _UNION_LIMIT])):
+                totals[table] = totals.get(table, 0) + count
+        return totals
+
+    def placed_by_ducklake(self, table: int) -> bool:
+        """Whether rows of a table must be placed or checked by DuckLake: partitions, sort order, NOT NULL."""
+        found = self.rows(
+            "i",
+            f"SELECT EXISTS (SELECT 1 FROM ducklake_partition_info WHERE table_id = {table} AND end_snapshot IS NULL)"
+            f" OR EXISTS (SELECT 1 FROM ducklake_sort_info WHERE table_id = {table} AND end_snapshot IS NULL)"
+            f" OR EXISTS (SELECT 1 FROM ducklake_column WHERE table_id = {table} AND end_snapshot IS NULL"
+            " AND NOT nulls_allowed)",
+        )
+        return bool(found[0][0])
+
+    def tables_with_deletes(self) -> set[int]:
+        """Ids of the tables from whose files a row was ever deleted."""
+        prefix = "ducklake_inlined_delete_"
+        names = self.rows("s", f"SELECT name FROM sqlite_master WHERE name LIKE '{prefix}%'")
+        found = {row[0] for row in self.rows("i", "SELECT DISTINCT table_id FROM ducklake_delete_file")}
+        return found | {int(name.removeprefix(prefix)) for (name,) in names if name.removeprefix(prefix).isdigit()}
+
+
+def visible(snapshot: int, alias: str | None = None) -> str:
+    """The condition that a versioned catalog row is there at a snapshot."""
+    at = f"{alias}." if alias else ""
+    return f"({at}begin_snapshot <= {snapshot} AND ({at}end_snapshot IS NULL OR {at}end_snapshot > {snapshot}))"
+
+
+def _name(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _parse_time(text: Any) -> datetime:
+    if isinstance(text, datetime):
+        return text if text.tzinfo else text.replace(tzinfo=UTC)
+    text = str(text)
+    return datetime.fromisoformat(text if text[-3] != "+" else f"{text}:00")
+
+
+def _moment(version: str | date | datetime) -> datetime:
+    if isinstance(version, str):
+        try:
+            version = datetime.fromisoformat(version.strip())
+        except ValueError:
+            raise SnapshotNotFound(
+                f"'{version}' is neither a snapshot id nor a time", hint="write 12 or 2026-01-31T18:00"
+            ) from None
+    elif not isinstance(version, datetime):
+        version = datetime(version.year, version.month, version.day)
+    return version.astimezone(UTC)

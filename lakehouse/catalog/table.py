@@ -1,0 +1,169 @@
+"""One table or view: what it holds, how it changed, and the changes that DDL makes to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lakehouse.catalog import faults
+from lakehouse.catalog.attach import ALIAS
+from lakehouse.catalog.metadata import Relation, Snapshot, Version
+from lakehouse.catalog.names import literal, nearest, quote
+from lakehouse.errors import ColumnNotFound, LakehouseError
+
+if TYPE_CHECKING:
+    from lakehouse.catalog.catalog import Catalog
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table or view."""
+
+    name: str
+    type: str
+    """The DuckDB type, such as `BIGINT` or `DECIMAL(10,2)`."""
+    nullable: bool
+    comment: str | None
+
+
+class Table:
+    """A table or view by name; every property is read when asked for."""
+
+    def __init__(self, catalog: Catalog, relation: Relation, snapshot: int | None = None) -> None:
+        self._catalog = catalog
+        self._relation = relation
+        self._snapshot = snapshot
+
+    @property
+    def name(self) -> str:
+        return self._relation.name
+
+    @property
+    def schema_name(self) -> str:
+        return self._relation.schema
+
+    @property
+    def kind(self) -> str:
+        """`table` or `view`."""
+        return self._relation.kind
+
+    @property
+    def full_name(self) -> str:
+        """`schema.table`, or the bare name in the schema `main`."""
+        return self.name if self.schema_name == "main" else f"{self.schema_name}.{self.name}"
+
+    @property
+    def comment(self) -> str | None:
+        return self._refreshed().comment
+
+    @property
+    def version(self) -> int:
+        """The snapshot id that this table is read at."""
+        return self._snapshot if self._snapshot is not None else self._catalog.metadata.current()
+
+    @property
+    def schema(self) -> list[Column]:
+        """The columns in order, with DuckDB types and comments."""
+        described = self._catalog.describe(self._relation, self._snapshot)
+        if self.kind == "view":
+            return [Column(name, kind, True, None) for name, kind in described]
+        facts = {
+            row[2]: (bool(row[4]), row[5]) for row in self._catalog.metadata.columns(self.version, self._relation.id)
+        }
+        return [Column(name, kind, *facts.get(name, (True, None))) for name, kind in described]
+
+    @property
+    def row_count(self) -> int:
+        """The exact number of rows."""
+        return self._catalog.counts([self._relation], self.version)[self._relation.id][0]
+
+    @property
+    def bytes(self) -> int:
+        """Size of the data files in bytes; 0 for a view and for rows kept in the catalog itself."""
+        return self._catalog.metadata.file_totals(self.version).get(self._relation.id, (0, 0))[1]
+
+    def snapshots(self) -> list[Snapshot]:
+        """The snapshots that changed this table, newest first, the one that created it last."""
+        return self._catalog.table_snapshots(self._relation)
+
+    def at(self, version: Version) -> Table:
+        """The same table as it was at a snapshot id or a time.
+
+        Raises:
+            SnapshotNotFound: there is no such snapshot.
+            TableNotFound: the table was not there then.
+        """
+        snapshot = self._catalog.metadata.resolve(version)
+        relation = self._catalog.find_by_id(self._relation, snapshot)
+        return Table(self._catalog, relation, snapshot)
+
+    def set_comment(self, text: str | None, *, column: str | None = None) -> int:
+        """Describe the table, or one of its columns; None removes the description.
+
+        Returns:
+            The snapshot that was made.
+        """
+        value = "NULL" if text is None else literal(text)
+        if column is None:
+            return self._ddl(f"COMMENT ON {self.kind.upper()} {self._sql} IS {value}", f"describe {self.full_name}")
+        name = self._column(column)
+        return self._ddl(f"COMMENT ON COLUMN {self._sql}.{quote(name)} IS {value}", f"describe {self.full_name}.{name}")
+
+    def add_column(self, name: str, type: str, *, default: str | int | float | bool | None = None) -> int:
+        """Add a column; rows that are there already read `default`.
+
+        Args:
+            name: the new column.
+            type: a DuckDB type, such as `DOUBLE` or `VARCHAR[]`.
+            default: value of the column where none was given.
+
+        Returns:
+            The snapshot that was made.
+        """
+        checked = self._catalog.check_type(type)
+        value = literal(default) if isinstance(default, str) else str(default)
+        clause = "" if default is None else f" DEFAULT {value}"
+        return self._ddl(
+            f"ALTER TABLE {self._sql} ADD COLUMN {quote(name)} {checked}{clause}", f"add {self.full_name}.{name}"
+        )
+
+    def rename_column(self, old: str, new: str) -> int:
+        """Rename a column; returns the snapshot that was made."""
+        name = self._column(old)
+        return self._ddl(
+            f"ALTER TABLE {self._sql} RENAME COLUMN {quote(name)} TO {quote(new)}",
+            f"rename {self.full_name}.{name} to {new}",
+        )
+
+    def drop_column(self, name: str) -> int:
+        """Drop a column; older snapshots keep it. Returns the snapshot that was made."""
+        name = self._column(name)
+        return self._ddl(f"ALTER TABLE {self._sql} DROP COLUMN {quote(name)}", f"drop {self.full_name}.{name}")
+
+    def __repr__(self) -> str:
+        at = "" if self._snapshot is None else f" at snapshot {self._snapshot}"
+        return f"<{self.kind} {self.full_name}{at}>"
+
+    @property
+    def _sql(self) -> str:
+        return quote(ALIAS, self.schema_name, self.name)
+
+    def _column(self, name: str) -> str:
+        known = [column.name for column in self.schema]
+        for column in known:
+            if column.lower() == name.lower():
+                return column
+        raise ColumnNotFound(
+            f"{self.full_name} has no column '{name}'", hint=nearest(name, known) or f"it has {', '.join(known)}"
+        )
+
+    def _ddl(self, sql: str, message: str) -> int:
+        if self._snapshot is not None:
+            raise LakehouseError(f"{self!r} is a past state and cannot be changed", hint="use the table itself")
+        with self._catalog.writer.transaction("ddl", message, sql=sql) as transaction, faults.translated():
+            transaction.execute(sql)
+        assert transaction.snapshot is not None
+        return transaction.snapshot
+
+    def _refreshed(self) -> Relation:
+        return self._catalog.find_by_id(self._relation, self.version)

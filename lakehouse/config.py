@@ -1,0 +1,243 @@
+"""Settings: `lakehouse.toml` in the lake folder < environment < arguments.
+
+A section is one frozen struct and a setting one field of it; adding a section to `Settings` is all
+that is needed for the file, the environment (`LAKEHOUSE_<SECTION>_<KEY>`), the arguments and
+`lakehouse config` to know it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from lakehouse.errors import ConfigError
+
+FILE_NAME = "lakehouse.toml"
+ENV_PREFIX = "LAKEHOUSE_"
+PATH_VARIABLE = "LAKEHOUSE_PATH"
+
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Size = Annotated[str, msgspec.Meta(pattern=r"^\d+(\.\d+)?\s*([KMGT]i?)?B$")]
+
+
+class Secret(str):
+    """A string that never shows itself: its repr and str are `***`; `reveal()` gives the value."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+    def __format__(self, _spec: str) -> str:
+        return "***"
+
+    def reveal(self) -> str:
+        """The value itself, for the one place that must send it."""
+        return str.__str__(self)
+
+
+class CatalogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[catalog]`: who writes, and how long a writer waits for its turn."""
+
+    author: str | None = None
+    """Name on every commit; None: the login name."""
+    lock_timeout: Seconds = 60.0
+    """Seconds a write waits for the writer lock before it fails."""
+    sync: bool = True
+    """Flush data files to the disk before a commit is acknowledged."""
+
+
+class StorageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[storage]`: where temporary data goes and how much of it there may be."""
+
+    temp_directory: str | None = None
+    """Spill and unpack folder; None: `tmp` in the lake folder."""
+    max_temp_size: Size = "50GB"
+    """Most that one process may spill or unpack."""
+
+
+class QuerySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[query]`: the limits of one process."""
+
+    max_rows: Count = 10_000_000
+    """Most rows a result hands over as one object."""
+    memory_limit: Size | None = None
+    """Memory for queries; None: DuckDB's own default (80 % of the machine)."""
+    threads: Count | None = None
+    """Threads for queries; None: one per core."""
+    timeout: Seconds | None = None
+    """Seconds a query may take; None: no limit."""
+    cache_size: Size = "256MB"
+    """Memory for results that can be given again; `0B` turns it off."""
+    buffer_size: Size = "64MB"
+    """A result up to this size is kept in memory; a larger one is read again when asked for."""
+    progress: bool = True
+    """Show progress for anything over two seconds."""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All settings of a lake, by section."""
+
+    catalog: CatalogSettings = CatalogSettings()
+    storage: StorageSettings = StorageSettings()
+    query: QuerySettings = QuerySettings()
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """One effective setting and where it came from."""
+
+    section: str
+    key: str
+    value: Any
+    source: str
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as `64MB` (decimal units) or `1GiB` (binary ones), as DuckDB reads them."""
+    number = text.rstrip("BiKMGT ")
+    unit = text[len(number) :].strip()
+    base = 1024 if "i" in unit else 1000
+    return int(float(number) * base ** "BKMGT".index(unit[0]))
+
+
+def load(
+    folder: Path | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """The effective settings of the lake in `folder`.
+
+    Args:
+        folder: the lake folder, whose `lakehouse.toml` is read if there; None: no file.
+        overrides: values by section and key, which win over file and environment.
+        environ: the environment; None: that of this process.
+
+    Raises:
+        ConfigError: an unknown section, key or variable, or a value of the wrong type.
+    """
+    settings: Settings = explain(folder, overrides, environ)[0]
+    return settings
+
+
+def explain(
+    folder: Path | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    environ: Mapping[str, str] | None = None,
+    model: type[Any] = Settings,
+) -> tuple[Any, list[Origin]]:
+    """Like `load`, with the origin of every value; `model` is the struct whose fields are the sections."""
+    environ = os.environ if environ is None else environ
+    values: dict[str, dict[str, Any]] = {}
+    sources: dict[tuple[str, str], str] = {}
+    layers = [_from_file(folder, model), _from_environment(environ, model), _from_arguments(overrides, model)]
+    for layer in layers:
+        for section, key, value, source in layer:
+            hint = get_type_hints(_sections(model)[section], include_extras=True)[key]
+            values.setdefault(section, {})[key] = _convert(value, hint, source, strict=not source.startswith("$"))
+            sources[section, key] = source
+    built = {name: struct(**values.get(name, {})) for name, struct in _sections(model).items()}
+    origins = [
+        Origin(name, field, getattr(built[name], field), sources.get((name, field), "default"))
+        for name, struct in _sections(model).items()
+        for field in struct.__struct_fields__
+    ]
+    return model(**built), origins
+
+
+_Layer = Iterator[tuple[str, str, Any, str]]
+
+
+def _sections(model: type[Any]) -> dict[str, Any]:
+    return get_type_hints(model)
+
+
+def _from_file(folder: Path | None, model: type[Any]) -> _Layer:
+    if folder is None or not (path := folder / FILE_NAME).is_file():
+        return
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    for section, table in document.items():
+        if section in _sections(model) and not isinstance(table, dict):
+            raise ConfigError(f"{path}: '{section}' must be a section ([{section}]), not a value")
+        for key, value in table.items() if isinstance(table, dict) else [("", table)]:
+            _known(model, section, key, f"{path}: [{section}] {key}".rstrip())
+            yield section, key, value, f"{path}: [{section}] {key}"
+
+
+def _from_environment(environ: Mapping[str, str], model: type[Any]) -> _Layer:
+    names = {
+        f"{ENV_PREFIX}{section}_{key}".upper(): (section, key)
+        for section, struct in _sections(model).items()
+        for key in struct.__struct_fields__
+    }
+    for variable in sorted(environ):
+        if not variable.startswith(ENV_PREFIX) or variable == PATH_VARIABLE:
+            continue
+        if variable not in names:
+            raise ConfigError(f"environment variable {variable} is not a setting", hint=_nearest(variable, names))
+        section, key = names[variable]
+        yield section, key, environ[variable], f"${variable}"
+
+
+def _from_arguments(overrides: Mapping[str, Mapping[str, Any]] | None, model: type[Any]) -> _Layer:
+    for section, table in (overrides or {}).items():
+        if not isinstance(table, Mapping):
+            raise ConfigError(f"settings: '{section}' must be a mapping of keys to values")
+        for key, value in table.items():
+            _known(model, section, key, f"settings: {section}.{key}")
+            yield section, key, value, f"argument {section}.{key}"
+
+
+def _known(model: type[Any], section: str, key: str, where: str) -> None:
+    sections = _sections(model)
+    if section not in sections:
+        raise ConfigError(f"{where}: there is no section '{section}'", hint=_nearest(section, sections))
+    fields = sections[section].__struct_fields__
+    if key not in fields:
+        raise ConfigError(f"{where}: there is no setting '{key}' in [{section}]", hint=_nearest(key, fields))
+
+
+def _nearest(word: str, known: Any) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}"
+
+
+def _convert(value: Any, hint: Any, source: str, *, strict: bool) -> Any:
+    try:
+        return msgspec.convert(value, hint, strict=strict, dec_hook=_decode)
+    except msgspec.ValidationError:
+        # The message never repeats the value: it may be a secret in the wrong place.
+        got = "" if not strict else f", not {type(value).__name__}"
+        raise ConfigError(f"{source.removeprefix('$')}: expected {_describe(hint)}{got}") from None
+
+
+def _decode(wanted: type, value: Any) -> Any:
+    if wanted is Secret and isinstance(value, str):
+        return Secret(value.strip())
+    raise TypeError
+
+
+def _describe(hint: Any) -> str:
+    arguments = get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(_describe(part) for part in arguments if part is not type(None))
+    if arguments and isinstance(arguments[1], msgspec.Meta):
+        meta = arguments[1]
+        if meta.pattern:
+            return "a size such as '64MB' or '1GiB'"
+        return f"{_describe(arguments[0])} of at least 1" if meta.ge == 1 else f"{_describe(arguments[0])} above 0"
+    return {int: "a whole number", float: "a number", bool: "true or false"}.get(hint, "text")

@@ -1,0 +1,230 @@
+"""Every error the product raises, in one tree.
+
+    LakehouseError
+    ├── ConfigError            settings: unknown key, wrong type
+    ├── LakeError              the lake folder itself
+    │   ├── LakeUnusable       a file, not writable, not a lake
+    │   ├── LakeTooNew         written by a newer version
+    │   ├── LakeReadOnly       a write on a read-only or pinned lake
+    │   ├── LakeClosed         used after close()
+    │   ├── LockTimeout        another writer holds the lake
+    │   └── DiskFull           no space left where it was needed
+    ├── NotFound
+    │   ├── TableNotFound      also views
+    │   ├── SchemaNotFound
+    │   ├── ColumnNotFound
+    │   └── SnapshotNotFound
+    ├── AlreadyExists
+    ├── Conflict               somebody else changed it meanwhile
+    ├── QueryError
+    │   ├── SyntaxFault        with a caret under the place
+    │   ├── ParameterFault     missing, unknown or unusable $name
+    │   ├── QueryTimeout
+    │   ├── QueryCancelled
+    │   ├── QueryMemory        memory or spill space exhausted
+    │   └── ResultTooLarge     more rows than query.max_rows
+    └── IngestError
+        ├── SourceNotFound
+        ├── SourceUnreadable   binary, truncated, ragged, wrong encoding
+        ├── SourceEmpty        nothing to load
+        └── SchemaMismatch     columns do not fit the table
+
+`code` is stable and part of the API; `status` is what HTTP answers with it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class LakehouseError(Exception):
+    """The root of all errors: what was wrong, where, and what to do next.
+
+    Args:
+        message: what was wrong and where, one or a few lines.
+        hint: what to do next, one line, or None when there is nothing to add.
+    """
+
+    code: ClassVar[str] = "lakehouse_error"
+    status: ClassVar[int] = 400
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\nHint: {self.hint}" if self.hint else self.message
+
+
+class ConfigError(LakehouseError):
+    """A setting is unknown or has the wrong type; names where it stands and what was expected."""
+
+    code = "config_invalid"
+
+
+class LakeError(LakehouseError):
+    """Something is wrong with the lake as a whole."""
+
+    code = "lake_error"
+
+
+class LakeUnusable(LakeError):
+    """The path cannot be used as a lake."""
+
+    code = "lake_unusable"
+
+
+class LakeTooNew(LakeError):
+    """The lake was written by a newer version than this one can read."""
+
+    code = "lake_too_new"
+
+
+class LakeReadOnly(LakeError):
+    """A write on a lake opened read-only or pinned to a snapshot."""
+
+    code = "lake_read_only"
+    status = 403
+
+
+class LakeClosed(LakeError):
+    """The lake was used after `close()`."""
+
+    code = "lake_closed"
+
+
+class LockTimeout(LakeError):
+    """Another writer held the lake longer than the timeout; names the process."""
+
+    code = "lock_timeout"
+    status = 503
+
+
+class DiskFull(LakeError):
+    """No space left; nothing of the write stays."""
+
+    code = "disk_full"
+    status = 507
+
+
+class NotFound(LakehouseError):
+    """A named thing does not exist."""
+
+    code = "not_found"
+    status = 404
+
+
+class TableNotFound(NotFound):
+    """No table or view of that name; the nearest names are offered."""
+
+    code = "table_not_found"
+
+
+class SchemaNotFound(NotFound):
+    """No schema of that name."""
+
+    code = "schema_not_found"
+
+
+class ColumnNotFound(NotFound):
+    """No column of that name."""
+
+    code = "column_not_found"
+
+
+class SnapshotNotFound(NotFound):
+    """No snapshot with that id, or none as old as that time."""
+
+    code = "snapshot_not_found"
+
+
+class AlreadyExists(LakehouseError):
+    """A thing of that name is there already."""
+
+    code = "already_exists"
+    status = 409
+
+
+class Conflict(LakehouseError):
+    """Another commit changed the same thing meanwhile; nothing of this write stays."""
+
+    code = "conflict"
+    status = 409
+
+
+class QueryError(LakehouseError):
+    """The query could not be bound or executed."""
+
+    code = "query_failed"
+
+
+class SyntaxFault(QueryError):
+    """The SQL could not be parsed; the message has a caret under the place."""
+
+    code = "sql_syntax"
+
+
+class ParameterFault(QueryError):
+    """A `$name` in the query has no value, or a value has no `$name`."""
+
+    code = "sql_parameter"
+
+
+class QueryTimeout(QueryError):
+    """The query ran longer than its timeout and was stopped."""
+
+    code = "query_timeout"
+    status = 408
+
+
+class QueryCancelled(QueryError):
+    """The query was stopped by `lake.cancel()`."""
+
+    code = "query_cancelled"
+    status = 409
+
+
+class QueryMemory(QueryError):
+    """The query needed more memory or spill space than the settings allow."""
+
+    code = "query_memory"
+    status = 413
+
+
+class ResultTooLarge(QueryError):
+    """The result has more rows than `query.max_rows` and was asked for whole."""
+
+    code = "result_too_large"
+    status = 413
+
+
+class IngestError(LakehouseError):
+    """The source could not be loaded; the table is as it was before."""
+
+    code = "ingest_failed"
+
+
+class SourceNotFound(IngestError):
+    """No file at that path, or no file matches that pattern."""
+
+    code = "source_not_found"
+    status = 404
+
+
+class SourceUnreadable(IngestError):
+    """The source is not what its format says: binary, truncated, ragged, wrong encoding."""
+
+    code = "source_unreadable"
+
+
+class SourceEmpty(IngestError):
+    """The source holds no rows."""
+
+    code = "source_empty"
+
+
+class SchemaMismatch(IngestError):
+    """The columns of the source do not fit those of the table."""
+
+    code = "schema_mismatch"

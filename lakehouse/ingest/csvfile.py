@@ -1,0 +1,239 @@
+"""CSV read strictly: what DuckDB's sniffer would skip, merge or rename in silence is an error here."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from lakehouse.catalog.attach import Database
+from lakehouse.catalog.names import literal
+from lakehouse.errors import IngestError, SourceEmpty, SourceUnreadable
+
+OPTIONS = frozenset(
+    "all_varchar comment dateformat decimal_separator delim encoding escape header max_line_size names"
+    " new_line nullstr quote sample_size skip thousands timestampformat types".split()
+)
+_DELIMITERS = ",;\t|"
+_HEAD = 1 << 16
+_BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_COMPRESSED = (".gz", ".zst")
+_LINE = re.compile(r"CSV Error on Line: (\d+)\s*\n(?:Original Line:\s*(.*?)\n)?(.*?)(?:\n\s*\n|\nPossible|$)", re.S)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one file is written, as the sniffer saw it."""
+
+    delimiter: str
+    quote: str
+    escape: str
+    skipped: int
+    header: bool
+    columns: tuple[str, ...]
+
+
+def reader(files: Sequence[str], options: Mapping[str, Any], database: Database) -> Callable[[Mapping[str, str]], str]:
+    """Look at every file and give the SQL that reads them all, or say what is wrong with one.
+
+    Args:
+        files: paths of the files, one or more.
+        options: options of DuckDB's `read_csv`.
+        database: where the sniffer runs.
+
+    Raises:
+        SourceUnreadable: binary, in another encoding, ragged, with repeated or differing headers.
+        SourceEmpty: only white space.
+    """
+    fixed = dict(options)
+    head = _head(files[0])
+    if "encoding" not in fixed and (encoding := _BOMS.get(head[:2])):
+        fixed["encoding"] = encoding
+    for file in files:
+        _check_bytes(file, fixed)
+    fixed.setdefault("quote", '"')
+    fixed.setdefault("escape", '"')
+    cursor = database.cursor()
+    dialects = [_sniff(cursor, file, fixed, guessed="quote" not in options) for file in files]
+    first = dialects[0]
+    for file, dialect in zip(files, dialects, strict=True):
+        _check_dialect(cursor, file, dialect, fixed)
+        if {c.lower() for c in dialect.columns} != {c.lower() for c in first.columns}:
+            missing = sorted(set(first.columns) ^ set(dialect.columns))
+            raise SourceUnreadable(
+                f"{Path(file).name} has other columns than {Path(files[0]).name}: {', '.join(missing[:8])}",
+                hint="load the two kinds of files separately",
+            )
+
+    def relation(types: Mapping[str, str]) -> str:
+        known = {name: types[name.lower()] for name in first.columns if name.lower() in types}
+        wanted = fixed.get("types")
+        if known and not isinstance(wanted, list) and "all_varchar" not in fixed:
+            given = {name.lower() for name in wanted or {}}
+            wanted = {**{k: v for k, v in known.items() if k.lower() not in given}, **(wanted or {})}
+        extra = {"types": wanted} if wanted else {}
+        shape = {"delim": first.delimiter, "header": first.header, "strict_mode": True}
+        return call("read_csv", list(files), {**shape, **fixed, **extra, "union_by_name": len(files) > 1})
+
+    return relation
+
+
+def call(function: str, files: Any, options: Mapping[str, Any]) -> str:
+    """The SQL of a table function call with every option as a literal."""
+    arguments = [value(files), *(f"{key} = {value(option)}" for key, option in options.items())]
+    return f"{function}({', '.join(arguments)})"
+
+
+def value(option: Any) -> str:
+    """A Python value as an SQL literal: text, number, truth value, list or mapping.
+
+    Raises:
+        IngestError: another kind of value.
+    """
+    if isinstance(option, bool):
+        return "true" if option else "false"
+    if isinstance(option, int | float):
+        return str(option)
+    if isinstance(option, str):
+        return literal(option)
+    if isinstance(option, list | tuple):
+        return f"[{', '.join(value(item) for item in option)}]"
+    if isinstance(option, Mapping):
+        return f"{{{', '.join(f'{literal(str(key))}: {value(item)}' for key, item in option.items())}}}"
+    raise IngestError(f"an option cannot be a {type(option).__name__}", hint="text, number, true/false, list, mapping")
+
+
+def explain(error: duckdb.Error, name: str) -> SourceUnreadable | None:
+    """DuckDB's CSV error with its line, in a form a person can act on; None when it is another error."""
+    text = str(error)
+    if "Invalid unicode" in text or "not utf-8" in text:
+        return SourceUnreadable(
+            f"{name} is not UTF-8 text{_at(text)}", hint="give its encoding: options={'encoding': 'latin-1'}"
+        )
+    if match := _LINE.search(text):
+        line, original, reason = match[1], (match[2] or "").strip(), " ".join(match[3].split())
+        shown = f": {original[:120]}" if original else ""
+        reason = reason.replace("Column with name:", "column").strip(". ")
+        hint = "mend that line; nothing was loaded"
+        if "converting column" in reason:
+            column = re.search(r'converting column "([^"]+)"', reason)
+            named = column[1] if column else "…"
+            hint = f"mend the line, or load the column as text: options={{'types': {{'{named}': 'VARCHAR'}}}}"
+        return SourceUnreadable(f"{name}, line {line}{shown}\n{reason}", hint=hint)
+    if "sniffing file" in text:
+        return SourceUnreadable(
+            f"{name} does not look like a CSV file: its lines do not split into columns",
+            hint="give options such as delim, quote, skip or header",
+        )
+    return None
+
+
+def _head(file: str) -> bytes:
+    try:
+        if file.lower().endswith(_COMPRESSED):
+            with pa.input_stream(file, compression="gzip" if file.lower().endswith(".gz") else "zstd") as stream:
+                return bytes(stream.read(_HEAD))
+        with open(file, "rb") as plain:
+            return plain.read(_HEAD)
+    except OSError as error:
+        raise SourceUnreadable(f"{file} cannot be read: {error.strerror or error}") from None
+
+
+def _check_bytes(file: str, options: Mapping[str, Any]) -> None:
+    head = _head(file)
+    name = Path(file).name
+    if not head.strip(b"\xef\xbb\xbf \t\r\n"):
+        raise SourceEmpty(f"{name} holds nothing but white space")
+    wide = str(options.get("encoding", "")).lower().startswith("utf-16")
+    if b"\0" in head and not wide:
+        raise SourceUnreadable(f"{name} is a binary file, not CSV", hint="give format= if it is another format")
+
+
+def _sniff(cursor: duckdb.DuckDBPyConnection, file: str, options: Mapping[str, Any], *, guessed: bool) -> Dialect:
+    try:
+        row = cursor.execute(
+            "SELECT Delimiter, Quote, Escape, SkipRows, HasHeader, list_transform(Columns, lambda c: c.name)"
+            f" FROM {call('sniff_csv', file, options)}"
+        ).fetchone()
+    except duckdb.Error as error:
+        name = Path(file).name
+        if guessed and not isinstance(error, duckdb.IOException):
+            if fault := _locate(cursor, file, options):
+                raise fault from None
+        raise explain(error, name) or SourceUnreadable(f"{name} cannot be read: {error}") from None
+    assert row is not None
+    blank = {"(empty)": ""}
+    return Dialect(
+        row[0], blank.get(row[1], row[1]), blank.get(row[2], row[2]), int(row[3]), bool(row[4]), tuple(row[5])
+    )
+
+
+def _check_dialect(cursor: duckdb.DuckDBPyConnection, file: str, dialect: Dialect, options: Mapping[str, Any]) -> None:
+    name = Path(file).name
+    if dialect.skipped and "skip" not in options:
+        raise SourceUnreadable(
+            f"{name} begins with {dialect.skipped} line(s) that are not part of the table",
+            hint=f"say so to leave them out: options={{'skip': {dialect.skipped}}}",
+        )
+    if len(dialect.columns) == 1 and "delim" not in options:
+        if any(mark in dialect.columns[0] for mark in _DELIMITERS):
+            # The sniffer gave up on splitting: the header has delimiters, so some line does not fit it.
+            raise _locate(cursor, file, options) or SourceUnreadable(f"{name}: the lines do not fit the header")
+    if dialect.header and "names" not in options:
+        repeated = _repeated(file, dialect, options)
+        if repeated:
+            raise SourceUnreadable(
+                f"{name} has the column '{repeated}' more than once",
+                hint="name the columns: options={'names': […], 'header': True}",
+            )
+
+
+def _repeated(file: str, dialect: Dialect, options: Mapping[str, Any]) -> str | None:
+    encoding = str(options.get("encoding", "utf-8")).replace("utf-8", "utf-8-sig")
+    text = _head(file).decode(encoding, "replace")
+    lines = text.splitlines(keepends=True)[int(options.get("skip", 0)) :]
+    if comment := options.get("comment"):
+        lines = [line for line in lines if not line.startswith(str(comment))]
+    rows = csv.reader(lines, delimiter=dialect.delimiter or ",", quotechar=dialect.quote or '"')
+    try:
+        header = next((row for row in rows if row), [])
+    except csv.Error:
+        return None
+    seen: set[str] = set()
+    for column in header[: len(dialect.columns)]:
+        key = column.strip().lower()
+        if key and key in seen:
+            return column
+        seen.add(key)
+    return None
+
+
+def _locate(cursor: duckdb.DuckDBPyConnection, file: str, options: Mapping[str, Any]) -> SourceUnreadable | None:
+    """Read the file with the header's own width and let DuckDB name the first line that does not fit."""
+    encoding = str(options.get("encoding", "utf-8")).replace("utf-8", "utf-8-sig")
+    lines = _head(file).decode(encoding, "replace").splitlines()[int(options.get("skip", 0)) :]
+    header = next((line for line in lines if line.strip()), "")
+    counts = {mark: header.count(mark) for mark in _DELIMITERS}
+    delimiter = str(options.get("delim") or max(counts, key=lambda mark: counts[mark]))
+    if not header.count(delimiter):
+        return None
+    width = len(next(csv.reader([header], delimiter=delimiter)))
+    columns = {f"c{number}": "VARCHAR" for number in range(width)}
+    shape = {"delim": delimiter, "quote": '"', "escape": '"', "header": True, "auto_detect": False}
+    kept = {key: options[key] for key in ("encoding", "comment", "skip") if key in options}
+    try:
+        cursor.execute(f"SELECT count(COLUMNS(*)) FROM {call('read_csv', file, {**shape, **kept, 'columns': columns})}")
+    except duckdb.Error as error:
+        return explain(error, Path(file).name)
+    return None
+
+
+def _at(text: str) -> str:
+    match = re.search(r"CSV Error on Line: (\d+)", text)
+    return f" (line {match[1]})" if match else ""

@@ -1,0 +1,113 @@
+"""Landing the rows of a source in a table, in their order.
+
+DuckLake's own INSERT writes row groups in whatever order its threads finish
+(https://github.com/duckdb/ducklake/issues/1356). Where Parquet holds every type exactly, the rows
+are written by an ordered COPY into the table's folder and the file is handed to the catalog;
+otherwise DuckLake inserts them.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from lakehouse.catalog.attach import ALIAS, Database
+from lakehouse.catalog.metadata import LANDED_PREFIX, Metadata, Relation
+from lakehouse.catalog.names import literal, quote
+
+_EXACT = re.compile(
+    r"^(?:BOOLEAN|U?(?:TINY|SMALL|BIG)INT|U?INTEGER|FLOAT|DOUBLE|DECIMAL\(\d+,\d+\)|VARCHAR|BLOB|DATE"
+    r"|TIMESTAMP(?: WITH TIME ZONE)?)$"
+)
+_PLAIN = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_INLINED = 10  # DuckLake keeps so few rows in the catalog instead of in a file of their own
+
+Columns = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """Where rows go: a table that is there, or one to be made."""
+
+    schema: str
+    name: str
+    columns: Columns
+    """Names and types the rows are written with."""
+    relation: Relation | None
+    """The table as it is, or None when it is made in this transaction."""
+    create: bool
+    empty: bool
+    """Delete what is in the table first."""
+
+    @property
+    def sql(self) -> str:
+        """The table's name in SQL."""
+        return quote(ALIAS, self.schema, self.name)
+
+
+def land(
+    database: Database,
+    metadata: Metadata,
+    run: Callable[[str], duckdb.DuckDBPyConnection],
+    landing: Landing,
+    reading: str,
+) -> int:
+    """Write all rows that `reading` (SQL after FROM) gives and return how many there were.
+
+    Args:
+        database: the lake's database.
+        metadata: its catalog tables.
+        run: executes SQL in the open transaction.
+        landing: the table.
+        reading: a FROM clause whose columns fit the table's by name.
+    """
+    if landing.create:
+        columns = ", ".join(f"{quote(name)} {kind}" for name, kind in landing.columns)
+        run(f"CREATE TABLE {landing.sql} ({columns})")
+    if landing.empty:
+        run(f"DELETE FROM {landing.sql}")
+    casts = ", ".join(f"CAST({quote(name)} AS {kind}) AS {quote(name)}" for name, kind in landing.columns)
+    select = f"SELECT {casts} FROM {reading}"
+    folder = _folder(database, metadata, landing)
+    if folder is None:
+        return _count(run(f"INSERT INTO {landing.sql} BY NAME {select}"))
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{LANDED_PREFIX}{uuid.uuid4()}.parquet"
+    try:
+        rows = _count(run(f"COPY ({select}) TO {literal(str(file))} (FORMAT parquet)"))
+        if rows > _INLINED:
+            table = (
+                f"{literal(ALIAS)}, {literal(landing.name)}, {literal(str(file))}, schema => {literal(landing.schema)}"
+            )
+            run(f"CALL ducklake_add_data_files({table})")
+            return rows
+        run(f"INSERT INTO {landing.sql} BY NAME FROM read_parquet({literal(str(file))})")
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
+    file.unlink()
+    return rows
+
+
+def _folder(database: Database, metadata: Metadata, landing: Landing) -> Path | None:
+    """The table's data folder, or None when DuckLake must place the rows itself."""
+    if not all(_EXACT.match(kind) for _, kind in landing.columns):
+        return None
+    if landing.relation is None:
+        # DuckLake names the folders of plainly named tables after them, others by an identifier of its own.
+        if not (_PLAIN.match(landing.schema) and _PLAIN.match(landing.name)):
+            return None
+        return database.data / landing.schema / landing.name
+    if metadata.placed_by_ducklake(landing.relation.id) or landing.relation.folder is None:
+        return None
+    return database.data / landing.relation.folder
+
+
+def _count(connection: duckdb.DuckDBPyConnection) -> int:
+    row = connection.fetchone()
+    return int(row[0]) if row else 0

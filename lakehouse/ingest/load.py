@@ -1,0 +1,279 @@
+"""`lake.ingest`: one source into one table in one commit, recognised when it comes again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import duckdb
+import msgspec
+
+from lakehouse.catalog import faults
+from lakehouse.catalog.attach import ALIAS, Database
+from lakehouse.catalog.catalog import Catalog
+from lakehouse.catalog.metadata import Relation
+from lakehouse.catalog.names import literal, quote, split
+from lakehouse.catalog.running import Runner
+from lakehouse.catalog.writer import Transaction
+from lakehouse.config import Settings
+from lakehouse.errors import IngestError, LakehouseError, SchemaMismatch, SourceEmpty, SourceUnreadable, TableNotFound
+from lakehouse.ingest import csvfile
+from lakehouse.ingest.land import Landing, land
+from lakehouse.ingest.sources import Source, open_source
+
+Mode = Literal["append", "replace"]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a load wrote."""
+
+    table: str
+    """`schema.table`, or the bare name in the schema `main`."""
+    rows: int
+    """Rows that were loaded (by the first load, when this is a duplicate)."""
+    snapshot: int
+    """The snapshot that holds them."""
+    sha256: str
+    """Hash of the source's content."""
+    duplicate: bool
+    """True: the same content was there already and nothing was written."""
+    source: str = ""
+    mode: str = "append"
+    elapsed: float = 0.0
+    """Seconds."""
+
+
+class Ingest:
+    """Loads files and frames into tables; `lake.ingest` is one."""
+
+    def __init__(self, database: Database, catalog: Catalog, settings: Settings, runner: Runner) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._settings = settings
+        self._runner = runner
+
+    def __call__(
+        self,
+        source: Any,
+        table: str,
+        *,
+        mode: Mode = "append",
+        format: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        force: bool = False,
+    ) -> Receipt:
+        """Load a source into a table, which is created when missing.
+
+        The same content (by SHA-256) with the same mode and options is loaded once: a second call,
+        from any process and also after a crash, returns the first receipt with `duplicate=True`.
+
+        Args:
+            source: a path, glob pattern or folder of CSV, TSV, JSON, NDJSON, Parquet or Excel
+                files, also gzipped, zstd-compressed or zipped; or a pandas, Arrow or Polars object.
+            table: `table` or `schema.table`.
+            mode: `append` adds the rows; `replace` makes them the whole table.
+            format: `csv`, `json`, `parquet` or `excel`; None: by the file name.
+            options: options of DuckDB's reader for the format, such as `{"nullstr": ["", "NA"]}`.
+            force: load even if the same content was loaded before.
+
+        Raises:
+            SourceNotFound: nothing is there.
+            SourceEmpty: there are no rows.
+            SourceUnreadable: damaged, ragged, binary or in another encoding; says where.
+            SchemaMismatch: the columns do not fit the table.
+            LockTimeout: another writer held the lake too long.
+        """
+        if mode not in get_args(Mode):
+            raise IngestError(f"'{mode}' is not a mode", hint="append or replace")
+        schema, name = split(table)
+        full_name = name if schema == "main" else f"{schema}.{name}"
+        started = time.monotonic()
+        fixed = dict(options or {})
+        fingerprint = hashlib.sha256(json.dumps([format, fixed], sort_keys=True, default=str).encode()).hexdigest()[:16]
+        opened = open_source(
+            source,
+            self._database,
+            format=format,
+            options=fixed,
+            temp_limit=self._settings.storage.max_temp_size,
+        )
+        try:
+            target = _Target(schema, name, full_name, mode, fingerprint)
+            if not force and (first := self._known(target, opened)):
+                return replace(first, elapsed=time.monotonic() - started)
+            receipt = self._load(opened, target, force=force)
+        finally:
+            opened.close()
+        return replace(receipt, elapsed=time.monotonic() - started)
+
+    def _known(self, target: _Target, source: Source) -> Receipt | None:
+        """The receipt of an earlier load of the same content; hashing is waited for only if sizes agree."""
+        if not source.early or not any(note.get("size") == source.size for _, note in self._loads(target)):
+            return None
+        return self._earlier(target, source.digest())
+
+    def _load(self, source: Source, target: _Target, *, force: bool) -> Receipt:
+        note = {"source": source.name, "table": target.full_name, "mode": target.mode, "options": target.options}
+        try:
+            with self._catalog.writer.transaction(
+                "ingest", f"ingest {source.name} into {target.full_name}", size=source.size, **note
+            ) as transaction:
+                rows = self._run(transaction, source, target)
+                digest = source.digest()
+                if not force and (first := self._earlier(target, digest)):
+                    raise _Duplicate(first)  # another process was faster while we read
+                if not source.unchanged():
+                    raise SourceUnreadable(f"{source.name} changed while it was read", hint="load it again")
+                if rows == 0:
+                    raise SourceEmpty(f"{source.name} holds no rows", hint="nothing was written")
+                transaction.note.update(sha256=digest, rows=rows)
+        except _Duplicate as duplicate:
+            return duplicate.receipt
+        assert transaction.snapshot is not None
+        return Receipt(target.full_name, rows, transaction.snapshot, digest, False, source.name, target.mode)
+
+    def _run(self, transaction: Transaction, source: Source, target: _Target) -> int:
+        connection = transaction.connection
+        with (
+            self._registered(connection, source),
+            self._explained(source),
+            self._runner.query(f"ingest {source.name}", connection, None) as running,
+        ):
+            landing, reading = self._landing(connection, source, target)
+
+            def run(sql: str) -> duckdb.DuckDBPyConnection:
+                return self._runner.wait(running, lambda: connection.execute(sql))
+
+            return land(self._database, self._catalog.metadata, run, landing, reading)
+
+    def _landing(self, connection: duckdb.DuckDBPyConnection, source: Source, target: _Target) -> tuple[Landing, str]:
+        """Where the rows go, and the SQL that reads them."""
+        try:
+            relation = self._catalog.find(quote(target.schema, target.name))
+        except TableNotFound:
+            relation = None
+        if relation is not None and relation.kind == "view":
+            raise IngestError(f"{target.full_name} is a view", hint="give the name of a table")
+        known = self._catalog.describe(relation) if relation is not None else []
+        append = target.mode == "append"
+        reading = source.relation({name.lower(): kind for name, kind in known} if append else {})
+        found = [(row[0], row[1]) for row in connection.execute(f"DESCRIBE FROM {reading}").fetchall()]
+        if relation is not None and append:
+            _check_columns(source.name, target.full_name, found, known)
+            return Landing(relation.schema, relation.name, known, relation, create=False, empty=False), reading
+        if relation is not None and found == known:  # the table keeps its identity: comments, history, partitions
+            return Landing(relation.schema, relation.name, known, relation, create=False, empty=True), reading
+        if relation is not None:
+            connection.execute(f"DROP TABLE {quote(ALIAS, relation.schema, relation.name)}")
+        return Landing(target.schema, target.name, found, None, create=True, empty=False), reading
+
+    def _loads(self, target: _Target) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Snapshot and note of the loads that made what is in the table now, newest first."""
+        try:
+            relation = self._catalog.find(quote(target.schema, target.name))
+        except TableNotFound:
+            return
+        names = self._names(relation) | {target.full_name}
+        metadata = self._catalog.metadata
+        born = metadata.rows("i", f"SELECT min(begin_snapshot) FROM ducklake_table WHERE table_id = {relation.id}")[0][
+            0
+        ]
+        named = " OR ".join(f"instr(c.commit_extra_info, {literal(msgspec.json.encode(n).decode())})" for n in names)
+        for snapshot in metadata.snapshots(f"s.snapshot_id >= {born} AND ({named})"):
+            note = _decoded(snapshot.note)
+            if note.get("operation") == "ingest" and note.get("table") in names:
+                yield snapshot.id, note
+                if note.get("mode") == "replace":
+                    return
+
+    def _names(self, relation: Relation) -> set[str]:
+        """All names that the table has had."""
+        rows = self._catalog.metadata.rows(
+            "ss",
+            "SELECT DISTINCT s.schema_name, t.table_name FROM ducklake_table t"
+            f" JOIN ducklake_schema s USING (schema_id) WHERE t.table_id = {relation.id}",
+        )
+        return {name if schema == "main" else f"{schema}.{name}" for schema, name in rows}
+
+    def _earlier(self, target: _Target, digest: str) -> Receipt | None:
+        for snapshot, note in self._loads(target):
+            if (
+                note.get("sha256") == digest
+                and note.get("options") == target.options
+                and note.get("mode") == target.mode
+            ):
+                return Receipt(
+                    target.full_name, int(note["rows"]), snapshot, digest, True, str(note["source"]), target.mode
+                )
+            if target.mode == "replace":
+                return None  # something else was loaded since
+        return None
+
+    @contextmanager
+    def _registered(self, connection: duckdb.DuckDBPyConnection, source: Source) -> Iterator[None]:
+        if source.frame is None:
+            yield
+            return
+        connection.register("source", source.frame)
+        try:
+            yield
+        finally:
+            connection.unregister("source")
+
+    @contextmanager
+    def _explained(self, source: Source) -> Iterator[None]:
+        try:
+            yield
+        except duckdb.Error as error:
+            fault = faults.translate(error)
+            if fault.code == LakehouseError.code or fault.code in ("query_failed", "sql_syntax"):
+                fault = csvfile.explain(error, source.name) or SourceUnreadable(
+                    f"{source.name} cannot be loaded: {fault.message}", hint="nothing was written"
+                )
+            raise fault from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    schema: str
+    name: str
+    full_name: str
+    mode: str
+    options: str
+    """Fingerprint of format and reader options: other options may mean other rows."""
+
+
+class _Duplicate(Exception):
+    def __init__(self, receipt: Receipt) -> None:
+        self.receipt = receipt
+
+
+def _check_columns(source: str, table: str, found: list[tuple[str, str]], known: list[tuple[str, str]]) -> None:
+    have, want = {name.lower(): name for name, _ in found}, {name.lower(): name for name, _ in known}
+    extra = [have[key] for key in have if key not in want]
+    missing = [want[key] for key in want if key not in have]
+    if not extra and not missing:
+        return
+    parts = []
+    if extra:
+        parts.append(f"the source has {', '.join(extra[:8])}, which the table has not")
+    if missing:
+        parts.append(f"the table has {', '.join(missing[:8])}, which the source has not")
+    raise SchemaMismatch(
+        f"the columns of {source} do not fit {table}: {'; '.join(parts)}",
+        hint="add or rename columns, load into another table, or use mode='replace'",
+    )
+
+
+def _decoded(note: str | None) -> dict[str, Any]:
+    try:
+        value = msgspec.json.decode(note or "{}")
+    except msgspec.DecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,233 @@
+"""The one composition root: `open()` puts the parts together and gives a `Lakehouse`."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lakehouse import config
+from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER, Database
+from lakehouse.catalog.catalog import Catalog
+from lakehouse.catalog.lock import WriterLock
+from lakehouse.catalog.metadata import Metadata, Version
+from lakehouse.catalog.running import Runner
+from lakehouse.catalog.writer import LOCK_FILE, Transaction, Writer
+from lakehouse.errors import DiskFull, LakeTooNew, LakeUnusable
+from lakehouse.ingest.load import Ingest
+from lakehouse.query.engine import Engine, Parameters
+
+if TYPE_CHECKING:
+    from lakehouse.catalog.running import Running
+    from lakehouse.query.result import Result
+
+MARKER_FILE = "lake.json"
+FORMAT = 1
+"""The layout of a lake folder; raised when an older version could no longer read it."""
+
+_DEFAULT_PATH = "lake"
+_PINNED_KEPT = 4
+_OURS = frozenset({MARKER_FILE, CATALOG_FILE, DATA_FOLDER, LOCK_FILE, config.FILE_NAME, "tmp"})
+
+
+class Lakehouse:
+    """An opened lake; made by `lakehouse.open()`, closed by `close()` or at the end of a `with` block.
+
+    Attributes:
+        path: the lake folder.
+        catalog: schemas, tables, views, snapshots.
+        ingest: `lake.ingest(source, table)` loads files and frames.
+        settings: the effective settings.
+        snapshot: the snapshot id the lake is pinned to, or None.
+    """
+
+    def __init__(self, path: Path, settings: config.Settings, *, read_only: bool, version: int | None) -> None:
+        self.path = path
+        self.settings = settings
+        self.snapshot = version
+        self.read_only = read_only or version is not None
+        self._database = Database(path, settings, read_only=read_only, version=version)
+        metadata = Metadata(self._database)
+        self._writer = Writer(self._database, metadata, settings.catalog)
+        self.catalog = Catalog(self._database, metadata, self._writer)
+        self._runner = Runner(progress=settings.query.progress)
+        self._engine = Engine(self._database, self.catalog, settings.query, self._runner, self._pinned)
+        self.ingest = Ingest(self._database, self.catalog, settings, self._runner)
+        self._children: OrderedDict[int, Lakehouse] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def sql(
+        self,
+        query: str,
+        params: Parameters = None,
+        *,
+        at: Version | None = None,
+        limit: int | None = None,
+        timeout: float | None = None,
+        tables: Mapping[str, Any] | None = None,
+    ) -> Result:
+        """Run SQL and return the result of the last statement.
+
+        Args:
+            query: one or several statements; `BEGIN … COMMIT` makes several one commit.
+            params: values for `$name` (a mapping) or `?` (a sequence); always values, never SQL.
+            at: read the whole lake as of this snapshot id or time.
+            limit: give at most this many rows.
+            timeout: seconds until the query is stopped; None: `query.timeout`.
+            tables: further tables by name: pandas, Arrow or Polars frames, or earlier results.
+
+        Raises:
+            QueryError: the query is wrong, too slow, too large, or was cancelled.
+            NotFound: a table, schema or snapshot is not there.
+            LakeReadOnly: a write on a read-only or pinned lake.
+            LockTimeout: another writer held the lake too long.
+        """
+        return self._engine.sql(query, params, at=at, limit=limit, timeout=timeout, tables=tables)
+
+    @contextmanager
+    def transaction(self, message: str = "transaction") -> Iterator[Transaction]:
+        """Everything this thread does inside is committed as one snapshot, or nothing is.
+
+        Raises:
+            LakeReadOnly: the lake is read-only or pinned.
+            LockTimeout: another writer held the lake too long.
+        """
+        with self._writer.transaction("transaction", message) as transaction:
+            yield transaction
+
+    def running(self) -> list[Running]:
+        """The queries under way in this process, oldest first."""
+        return self._runner.running()
+
+    def cancel(self, query_id: str) -> bool:
+        """Stop a query from another thread; False when none of that id is under way."""
+        return self._runner.cancel(query_id) or any(child.cancel(query_id) for child in self._children.values())
+
+    def close(self) -> None:
+        """Stop what runs and let go of every file."""
+        for child in self._children.values():
+            child.close()
+        self._runner.close()
+        self._engine.close()
+        self._database.close()
+
+    def __enter__(self) -> Lakehouse:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        at = "" if self.snapshot is None else f" at snapshot {self.snapshot}"
+        return f"<Lakehouse {self.path}{at}>"
+
+    def _pinned(self, version: int) -> Engine:
+        """The engine of the same lake pinned to a snapshot; the last few are kept open."""
+        if version == self.snapshot:
+            return self._engine
+        with self._lock:
+            if version not in self._children:
+                self._children[version] = Lakehouse(self.path, self.settings, read_only=True, version=version)
+                if len(self._children) > _PINNED_KEPT:
+                    self._children.popitem(last=False)  # closed when the last result that reads it is gone
+            self._children.move_to_end(version)
+            return self._children[version]._engine
+
+
+def open(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    at: Version | None = None,
+    read_only: bool = False,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Lakehouse:
+    """Open a lake, creating it on first use.
+
+    Args:
+        path: the lake folder; None: `$LAKEHOUSE_PATH`, else `./lake`.
+        at: pin the whole lake to this snapshot id or time; it is then read-only.
+        read_only: open without the right to write; the lake must exist.
+        settings: values by section and key that win over `lakehouse.toml` and the environment,
+            such as `{"query": {"max_rows": 1000}}`.
+
+    Raises:
+        LakeUnusable: the path is a file, cannot be written, or is a folder of other things.
+        LakeTooNew: a newer version wrote it.
+        ConfigError: a setting is unknown or has the wrong type.
+        SnapshotNotFound: there is no snapshot `at`.
+    """
+    folder = Path(path or os.environ.get(config.PATH_VARIABLE) or _DEFAULT_PATH).expanduser().absolute()
+    effective = config.load(folder, settings)
+    if not _is_lake(folder):
+        if read_only or at is not None:
+            raise LakeUnusable(f"there is no lake at {folder}", hint="create it with lakehouse init, or by opening it")
+        _create(folder, effective)
+    if at is None:
+        return Lakehouse(folder, effective, read_only=read_only, version=None)
+    with Lakehouse(folder, effective, read_only=True, version=None) as newest:
+        version = newest.catalog.resolve(at)
+    return Lakehouse(folder, effective, read_only=True, version=version)
+
+
+def _is_lake(folder: Path) -> bool:
+    """Whether a finished lake stands there.
+
+    Raises:
+        LakeUnusable: the path is a file or cannot be read.
+        LakeTooNew: a newer version wrote it.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise LakeUnusable(f"{folder} is a file, not a lake folder", hint="give the path of a folder")
+    marker = folder / MARKER_FILE
+    try:
+        content = marker.read_text("utf-8")
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise LakeUnusable(f"{marker} cannot be read: {error.strerror}", hint="check its permissions") from None
+    try:
+        found = int(json.loads(content)["format"])
+    except (ValueError, KeyError, TypeError):
+        raise LakeUnusable(f"{marker} is damaged", hint=f'it should read {{"format": {FORMAT}}}') from None
+    if found > FORMAT:
+        raise LakeTooNew(
+            f"the lake {folder} has format {found}; this version reads up to {FORMAT}",
+            hint="upgrade lakehouse-workbench",
+        )
+    if not (folder / CATALOG_FILE).is_file():
+        raise LakeUnusable(f"the lake {folder} has lost its catalog ({CATALOG_FILE})", hint="restore it from a backup")
+    return True
+
+
+def _create(folder: Path, settings: config.Settings) -> None:
+    """Make a lake folder; two processes that try at once make one lake."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        strangers = sorted(p.name for p in folder.iterdir() if p.name not in _OURS and not p.name.startswith("."))
+    except OSError as error:
+        raise LakeUnusable(f"the lake folder {folder} cannot be made: {error.strerror}") from None
+    strangers = [name for name in strangers if not name.startswith(CATALOG_FILE)]
+    if strangers:
+        raise LakeUnusable(
+            f"{folder} is not a lake: it holds other things ({', '.join(strangers[:3])})",
+            hint="give an empty or a new folder",
+        )
+    with WriterLock(folder / LOCK_FILE).hold(settings.catalog.lock_timeout):
+        if _is_lake(folder):
+            return
+        try:
+            (folder / DATA_FOLDER).mkdir(exist_ok=True)
+            Database(folder, settings).close()
+            temporary = folder / f".{MARKER_FILE}.part"
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(json.dumps({"format": FORMAT}) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(folder / MARKER_FILE)
+        except OSError as error:
+            raise DiskFull(f"the lake {folder} could not be made: {error.strerror}") from None

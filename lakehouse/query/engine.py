@@ -1,0 +1,443 @@
+"""`lake.sql`: each statement of a script is run the way its kind asks for."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from lakehouse.catalog import faults
+from lakehouse.catalog.attach import ALIAS, Database
+from lakehouse.catalog.catalog import Catalog
+from lakehouse.catalog.metadata import Relation, Version
+from lakehouse.catalog.names import literal
+from lakehouse.catalog.running import Runner, Running
+from lakehouse.config import QuerySettings, parse_size
+from lakehouse.errors import ParameterFault, QueryError, TableNotFound
+from lakehouse.query import spool
+from lakehouse.query.cache import ResultCache, key_of
+from lakehouse.query.direct import DirectScan, Lease
+from lakehouse.query.result import Result, Rows, Source
+from lakehouse.query.statements import Parser, Shape, Statement
+
+Parameters = Mapping[str, Any] | Sequence[Any] | None
+
+_BATCH = 100_000  # rows per batch while a result is taken in
+_NOTE_SQL = 20_000  # characters of SQL kept in a commit's note; the hash is always of all of it
+
+
+@dataclass(frozen=True)
+class _Read:
+    """One SELECT about to be run."""
+
+    statement: Statement
+    text: str
+    parameters: Any
+    shape: Shape | None
+    relations: list[Relation] | None
+    """The tables it reads when it reads nothing but the lake; None when it may read anything."""
+
+
+class Engine:
+    """Runs SQL on one database.
+
+    Args:
+        database: the DuckDB instance with the lake attached.
+        catalog: its catalog, whose writer takes the lock for writes.
+        settings: limits of this process.
+        runner: waits for what runs, so that it can be stopped.
+        pinned: opens an engine whose whole lake is pinned to a snapshot.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        catalog: Catalog,
+        settings: QuerySettings,
+        runner: Runner,
+        pinned: Callable[[int], Engine],
+    ) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._settings = settings
+        self._pinned = pinned
+        self._runner = runner
+        self._parser = Parser()
+        self._cache = ResultCache(parse_size(settings.cache_size))
+        self._direct = DirectScan(database, catalog.metadata)
+        self._local = threading.local()
+        self._functions: frozenset[str] | None = None
+
+    def sql(
+        self,
+        query: str,
+        params: Parameters = None,
+        *,
+        at: Version | None = None,
+        limit: int | None = None,
+        timeout: float | None = None,
+        tables: Mapping[str, Any] | None = None,
+    ) -> Result:
+        """Run a script and return the result of its last statement; see `Lakehouse.sql`."""
+        if at is not None:
+            engine = self._pinned(self._catalog.resolve(at))
+            return engine.sql(query, params, limit=limit, timeout=timeout, tables=tables)
+        statements = self._parser.parse(query)
+        _check_parameters(statements, params)
+        timeout = self._settings.timeout if timeout is None else timeout
+        with self._registered(tables or {}):
+            results = [self._run(group, params, limit, timeout, plain=bool(tables)) for group in _grouped(statements)]
+        return results[-1]
+
+    def close(self) -> None:
+        """Free the parser."""
+        self._parser.close()
+
+    def _run(
+        self, group: list[Statement], params: Parameters, limit: int | None, timeout: float | None, *, plain: bool
+    ) -> Result:
+        if len(group) > 1:
+            return self._script(group, params, limit, timeout)
+        statement = group[0]
+        if statement.kind == "read":
+            return self._read(statement, params, limit, timeout, plain=plain)
+        if statement.kind == "session":
+            self._local.session = True  # from now on names and settings may mean anything in this thread
+        if statement.kind in ("write", "ddl") and self._catalog.writer.active is None:
+            with self._catalog.writer.transaction("sql", _headline(statement.text), **_sql_note(statement.text)):
+                result = self._execute(statement, params, timeout)
+            result.snapshot = self._catalog.metadata.current()
+            return result
+        return self._execute(statement, params, timeout)
+
+    def _script(self, group: list[Statement], params: Parameters, limit: int | None, timeout: float | None) -> Result:
+        """BEGIN … COMMIT in one script: one transaction, or nothing when it ends in ROLLBACK."""
+        inner, end = group[1:-1], group[-1].text.lower()
+        text = ";\n".join(statement.text for statement in inner)
+        try:
+            with self._catalog.writer.transaction("sql", _headline(text), **_sql_note(text)):
+                results = [self._run([one], params, limit, timeout, plain=True) for one in inner]
+                if not end.startswith(("commit", "end")):
+                    raise _RolledBack
+        except _RolledBack:
+            results = []
+        result = results[-1] if results else self._empty(group[-1])
+        result.snapshot = self._catalog.metadata.current()
+        return result
+
+    def _execute(self, statement: Statement, params: Parameters, timeout: float | None) -> Result:
+        """A statement with effects: its few result rows are taken at once."""
+        connection = self._database.connection()
+        with self._runner.query(statement.text, connection, timeout) as running, self._explained():
+            rows = self._runner.wait(running, lambda: _fetch(connection, statement.text, _bind(statement, params)))
+        return self._result(statement, running, rows, None, self._catalog.metadata.current())
+
+    def _read(
+        self, statement: Statement, params: Parameters, limit: int | None, timeout: float | None, *, plain: bool
+    ) -> Result:
+        shape = self._parser.inspect(statement.text)
+        text = statement.text
+        if limit is not None and shape is not None:
+            text = f"SELECT * FROM (\n{text}\n) LIMIT {int(limit)}"
+        bound = _bind(statement, params)
+        free = plain or self._catalog.writer.active is not None or getattr(self._local, "session", False)
+        snapshot = self._catalog.metadata.current()
+        relations = None if free or shape is None else self._relations(shape, snapshot)
+        read = _Read(statement, text, bound, shape, relations)
+        if relations is None:
+            return self._read_anything(read, limit, timeout)
+        return self._read_snapshot(read, snapshot, limit, timeout)
+
+    def _read_snapshot(self, read: _Read, snapshot: int, limit: int | None, timeout: float | None) -> Result:
+        """A query over nothing but the lake: known by its snapshot, so it can be cached and read again."""
+        key = key_of(read.text, read.parameters, snapshot, limit)
+        if key is not None and (rows := self._cache.get(key)):
+            with self._runner.query(read.text, self._database.root, timeout) as running:
+                return self._result(read.statement, running, rows, None, snapshot, cached=True)
+        lease = self._lease(read, snapshot)
+        with (
+            self._database.lent() as connection,
+            self._runner.query(read.text, connection, timeout) as running,
+            self._explained(),
+            ExitStack() as stack,
+        ):
+            if lease is not None:
+                stack.callback(lease.release)
+                lease.enter(connection)
+            else:
+                connection.execute("BEGIN TRANSACTION")
+                stack.callback(_end, connection)
+                snapshot = _current(connection)
+            rows, complete = self._runner.wait(running, lambda: self._take(connection, read))
+        if complete:
+            if key is not None:
+                self._cache.put(key_of(read.text, read.parameters, snapshot, limit) or key, rows)
+            return self._result(read.statement, running, rows, None, snapshot)
+        source = self._source(read, snapshot)
+        return self._result(read.statement, running, rows, source, snapshot)
+
+    def _read_anything(self, read: _Read, limit: int | None, timeout: float | None) -> Result:
+        """A query over frames, files, temporary tables or the clock: its rows are all taken now, to disk if many."""
+        connection = self._database.connection()
+        outside = self._catalog.writer.active is None
+        with self._runner.query(read.text, connection, timeout) as running, self._explained(), ExitStack() as stack:
+            if outside:
+                stack.callback(_end, connection)
+                connection.execute("BEGIN TRANSACTION")
+            snapshot = _current(connection)
+            rows = self._runner.wait(running, lambda: self._take_all(connection, read))
+        if limit is not None:
+            rows = Rows(rows.table.slice(0, limit), rows.types)
+        return self._result(read.statement, running, rows, None, snapshot)
+
+    def _lease(self, read: _Read, snapshot: int) -> Lease | None:
+        if not read.relations or read.shape is None:
+            return None
+        return self._direct.lease(read.shape, read.relations, snapshot)
+
+    def _take(self, connection: duckdb.DuckDBPyConnection, read: _Read) -> tuple[Rows, bool]:
+        reader, types = _open(connection, read.text, read.parameters, _BATCH)
+        table, complete = spool.first(reader, parse_size(self._settings.buffer_size))
+        return Rows(table, types), complete
+
+    def _take_all(self, connection: duckdb.DuckDBPyConnection, read: _Read) -> Rows:
+        reader, types = _open(connection, read.text, read.parameters, _BATCH)
+        return Rows(spool.whole(reader, parse_size(self._settings.buffer_size), self._database.temp), types)
+
+    def _source(self, read: _Read, snapshot: int) -> Source:
+        """How to read a large result again: pinned to its snapshot, on a connection of its own."""
+
+        def connect() -> tuple[duckdb.DuckDBPyConnection, ExitStack]:
+            stack = ExitStack()
+            if lease := self._lease(read, snapshot):
+                stack.callback(lease.release)
+                connection = self._database.cursor()
+                lease.enter(connection)
+            else:
+                connection = self._pinned(snapshot)._database.cursor()
+            stack.callback(connection.close)
+            return connection, stack
+
+        def reader(batch_rows: int) -> Any:
+            connection, stack = connect()
+            opened, _ = _open(connection, read.text, read.parameters, batch_rows)
+            return pa.RecordBatchReader.from_batches(opened.schema, _drained(opened, stack))
+
+        def count() -> int:
+            connection, stack = connect()
+            with stack, faults.translated():
+                row = connection.execute(f"SELECT count(*) FROM (\n{read.text}\n)", read.parameters).fetchone()
+            return int(row[0]) if row else 0
+
+        def copy(path: Path, options: str) -> None:
+            connection, stack = connect()
+            with stack, faults.translated():
+                connection.execute(f"COPY (\n{read.text}\n) TO {literal(str(path))} {options}", read.parameters)
+
+        return Source(reader, count, copy)
+
+    def _result(
+        self,
+        statement: Statement,
+        running: Running,
+        rows: Rows,
+        source: Source | None,
+        snapshot: int,
+        *,
+        cached: bool = False,
+    ) -> Result:
+        def explain(analyze: bool) -> str:
+            verb = "EXPLAIN ANALYZE" if analyze and statement.kind == "read" else "EXPLAIN"
+            with faults.translated():
+                cursor = self._database.cursor()
+                return "\n".join(str(row[1]) for row in cursor.execute(f"{verb} {statement.text}").fetchall())
+
+        return Result(
+            sql=statement.text,
+            query_id=running.query_id,
+            snapshot=snapshot,
+            elapsed=running.elapsed,
+            page=rows,
+            source=source,
+            max_rows=self._settings.max_rows,
+            cursor=self._database.cursor,
+            explain=explain,
+            kind=statement.kind,
+            cached=cached,
+        )
+
+    def _empty(self, statement: Statement) -> Result:
+        with self._runner.query(statement.text, self._database.root, None) as running:
+            return self._result(statement, running, Rows(pa.table({}), ()), None, 0)
+
+    def _relations(self, shape: Shape, snapshot: int, depth: int = 0) -> list[Relation] | None:
+        """The lake's tables that a query reads, views resolved; None when it may read anything else."""
+        if not shape.plain or depth > 20 or not shape.functions <= self._pure():
+            return None
+        found: list[Relation] = []
+        known = self._catalog.metadata.relations(snapshot)
+        for catalog, schema, name in shape.tables:
+            relation = known.get(((schema or "main").lower(), name.lower()))
+            if relation is None or catalog.lower() not in ("", ALIAS):
+                return None
+            if relation.kind == "view":
+                inner = self._parser.inspect(relation.sql or "")
+                below = None if inner is None else self._relations(inner, snapshot, depth + 1)
+                if below is None:
+                    return None
+            found.append(relation)
+        return found
+
+    def _pure(self) -> frozenset[str]:
+        """DuckDB's own functions that always give the same value for the same arguments."""
+        if self._functions is None:
+            rows = self._database.cursor().execute(
+                "SELECT function_name FROM duckdb_functions() WHERE internal"
+                " GROUP BY function_name HAVING bool_and(coalesce(stability = 'CONSISTENT', false)"
+                " OR function_type = 'aggregate')"
+            )
+            self._functions = frozenset(row[0].lower() for row in rows.fetchall()) | _WINDOW
+        return self._functions
+
+    @contextmanager
+    def _registered(self, tables: Mapping[str, Any]) -> Iterator[None]:
+        """Frames usable by name while the block lasts."""
+        connection = self._database.connection()
+        for name, value in tables.items():
+            connection.register(name, value.arrow() if isinstance(value, Result) else value)
+        try:
+            yield
+        finally:
+            for name in tables:
+                connection.unregister(name)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Errors in our words, with the lake's own nearest names where a table was not found."""
+        try:
+            with faults.translated():
+                yield
+        except TableNotFound as error:
+            name = faults.missing_table(error) or ""
+            relations = self._catalog.metadata.relations(self._catalog.metadata.current()).values()
+            names = [r.name if r.schema == "main" else f"{r.schema}.{r.name}" for r in relations]
+            error.hint = self._catalog.suggest(name, names)
+            raise
+
+
+class _RolledBack(Exception):
+    """The script itself asked for ROLLBACK."""
+
+
+_WINDOW = frozenset(
+    "row_number rank dense_rank rank_dense percent_rank cume_dist ntile lag lead first_value last_value nth_value"
+    " fill".split()
+)
+
+
+def _grouped(statements: list[Statement]) -> Iterator[list[Statement]]:
+    """Statements one by one, but everything from BEGIN to its COMMIT or ROLLBACK together.
+
+    Raises:
+        QueryError: a transaction is begun and not ended, or ended and not begun.
+    """
+    group: list[Statement] = []
+    groups: list[list[Statement]] = []
+    for statement in statements:
+        begins = statement.kind == "transaction" and statement.text.lower().startswith(("begin", "start"))
+        if group:
+            if begins:
+                raise QueryError("BEGIN inside a transaction", hint="end the first one before")
+            group.append(statement)
+            if statement.kind == "transaction":
+                groups.append(group)
+                group = []
+        elif begins:
+            group = [statement]
+        elif statement.kind == "transaction":
+            raise QueryError(f"{statement.text} without BEGIN in the same script", hint="see lake.transaction()")
+        else:
+            groups.append([statement])
+    if group:
+        raise QueryError(
+            "the script begins a transaction and does not end it; nothing was run",
+            hint="end it with COMMIT, or use `with lake.transaction():` over several calls",
+        )
+    yield from groups
+
+
+def _check_parameters(statements: list[Statement], params: Parameters) -> None:
+    wanted = frozenset[str]().union(*(statement.parameters for statement in statements))
+    if isinstance(params, Mapping):
+        given = {str(name) for name in params}
+    else:
+        given = {str(i) for i in range(1, len(params or ()) + 1)}
+    if missing := sorted(wanted - given):
+        named = ", ".join(f"${name}" for name in missing)
+        raise ParameterFault(
+            f"the query needs a value for {named}",
+            hint=f"given: {', '.join(sorted(given)) or 'nothing'}; pass params={{'{missing[0]}': …}}",
+        )
+    if unknown := sorted(given - wanted):
+        named = ", ".join(f"${name}" for name in sorted(wanted)) or "no parameters"
+        raise ParameterFault(f"the query has no parameter ${unknown[0]}", hint=f"it has {named}")
+
+
+def _bind(statement: Statement, params: Parameters) -> Any:
+    if not params or not statement.parameters:
+        return None
+    if isinstance(params, Mapping):
+        return {name: params[name] for name in statement.parameters}
+    return list(params)
+
+
+def _open(
+    connection: duckdb.DuckDBPyConnection, text: str, parameters: Any, batch_rows: int
+) -> tuple[pa.RecordBatchReader, tuple[str, ...]]:
+    with faults.translated():
+        connection.execute(text, parameters)
+        types = tuple(str(column[1]) for column in connection.description or ())
+        return connection.to_arrow_reader(batch_rows), types
+
+
+def _fetch(connection: duckdb.DuckDBPyConnection, text: str, parameters: Any) -> Rows:
+    connection.execute(text, parameters)
+    description = connection.description
+    if not description:
+        return Rows(pa.table({}), ())
+    return Rows(connection.to_arrow_table(), tuple(str(column[1]) for column in description))
+
+
+def _drained(reader: pa.RecordBatchReader, stack: ExitStack) -> Iterator[pa.RecordBatch]:
+    with stack, faults.translated():
+        yield from reader
+
+
+def _current(connection: duckdb.DuckDBPyConnection) -> int:
+    row = connection.execute(f"FROM {ALIAS}.current_snapshot()").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _end(connection: duckdb.DuckDBPyConnection) -> None:
+    try:
+        connection.execute("COMMIT")
+    except duckdb.Error:
+        connection.execute("ROLLBACK")
+
+
+def _headline(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 80 else line[:79] + "…"
+
+
+def _sql_note(text: str) -> dict[str, Any]:
+    return {"sql": text[:_NOTE_SQL], "sql_sha256": hashlib.sha256(text.encode()).hexdigest(), "at": time.time()}

@@ -1,0 +1,34 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lakehouse.errors import DiskFull, LakehouseError
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`; what is there at the end of the block is flushed and takes its place.
+
+    Raises:
+        LakehouseError: the folder is missing or cannot be written; `path` is as before.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    if not path.parent.is_dir():
+        raise LakehouseError(f"the folder {path.parent} does not exist", hint="create it first")
+    try:
+        yield temporary
+        descriptor = os.open(temporary, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.replace(path)
+    except OSError as error:
+        raise DiskFull(f"{path} could not be written: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)

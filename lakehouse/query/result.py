@@ -1,0 +1,290 @@
+"""What a query gives back: repeatable, shown by the page, handed over whole only when asked for."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakehouse.errors import ResultTooLarge
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas
+    import polars
+
+PAGE_ROWS = 20
+_LOST_IN_ARROW = frozenset({"HUGEINT", "UHUGEINT", "UUID", "JSON", "BIT", "TIME WITH TIME ZONE"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows in memory (or in a mapped file) with the DuckDB types of their columns."""
+
+    table: pa.Table
+    types: tuple[str, ...]
+
+    def relation(self, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
+        """The rows as a DuckDB relation, with the types that Arrow does not keep put back."""
+        from lakehouse.catalog.names import quote
+
+        # Positional names: a result may have the same column name twice.
+        source = connection.from_arrow(self.table.rename_columns([f"c{i}" for i in range(len(self.types))]))
+        columns = []
+        for i, (name, kind) in enumerate(zip(self.table.column_names, self.types, strict=True)):
+            value = f"c{i}::{kind}" if kind in _LOST_IN_ARROW else f"c{i}"
+            columns.append(f"{value} AS {quote(name)}")
+        return source.project(", ".join(columns)) if columns else source
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a result that is too large to keep is read again: the same query at the same snapshot."""
+
+    reader: Callable[[int], Any]
+    """Opens a `pyarrow.RecordBatchReader` with batches of about that many rows."""
+    count: Callable[[], int]
+    """Counts the rows without fetching them."""
+    copy: Callable[[Path, str], None]
+    """Writes all rows to a path in a DuckDB COPY format."""
+
+
+class Result:
+    """The rows of one statement, and what they were computed from.
+
+    Every accessor may be called any number of times and gives the same rows.
+    """
+
+    def __init__(
+        self,
+        *,
+        sql: str,
+        query_id: str,
+        snapshot: int,
+        elapsed: float,
+        page: Rows,
+        source: Source | None,
+        max_rows: int,
+        cursor: Callable[[], duckdb.DuckDBPyConnection],
+        explain: Callable[[bool], str],
+        kind: str = "read",
+        cached: bool = False,
+    ) -> None:
+        self.sql = sql
+        """The statement as it was run."""
+        self.query_id = query_id
+        self.snapshot = snapshot
+        """The snapshot that was read, or the one that a write made."""
+        self.elapsed = elapsed
+        """Seconds until the rows, or the first of very many, were here."""
+        self.kind = kind
+        """`read`, `write`, `ddl`, `session` or `transaction`."""
+        self.cached = cached
+        """Whether the rows came from the result cache."""
+        self._page = page
+        self._source = source
+        self._max_rows = max_rows
+        self._cursor = cursor
+        self._explain = explain
+        self._count: int | None = None if source else page.table.num_rows
+
+    @property
+    def columns(self) -> list[str]:
+        """The column names in order."""
+        return list(self._page.table.column_names)
+
+    @property
+    def types(self) -> list[str]:
+        """The DuckDB types of the columns."""
+        return list(self._page.types)
+
+    def __len__(self) -> int:
+        if self._count is None:
+            assert self._source is not None
+            self._count = self._source.count()
+        return self._count
+
+    def arrow(self) -> pa.Table:
+        """All rows as a `pyarrow.Table`.
+
+        Raises:
+            ResultTooLarge: there are more rows than `query.max_rows`.
+        """
+        return self._whole().table
+
+    def df(self) -> pandas.DataFrame:
+        """All rows as a pandas DataFrame, typed as DuckDB types them.
+
+        Raises:
+            ResultTooLarge: there are more rows than `query.max_rows`.
+        """
+        return self._whole().relation(self._cursor()).df()
+
+    def pl(self) -> polars.DataFrame:
+        """All rows as a Polars DataFrame (needs `polars`).
+
+        Raises:
+            ResultTooLarge: there are more rows than `query.max_rows`.
+        """
+        import polars
+
+        frame = polars.from_arrow(self._whole().table)
+        return frame if isinstance(frame, polars.DataFrame) else frame.to_frame()
+
+    def relation(self) -> duckdb.DuckDBPyRelation:
+        """All rows as a DuckDB relation to go on with.
+
+        Raises:
+            ResultTooLarge: there are more rows than `query.max_rows`.
+        """
+        return self._whole().relation(self._cursor())
+
+    def reader(self, batch_rows: int = 100_000) -> pa.RecordBatchReader:
+        """All rows as a stream of Arrow batches of about `batch_rows` rows, however many there are."""
+        if self._source is None:
+            return self._page.table.to_reader(batch_rows)
+        return self._source.reader(batch_rows)
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """All rows as Python tuples.
+
+        Raises:
+            ResultTooLarge: there are more rows than `query.max_rows`.
+        """
+        return self._whole().relation(self._cursor()).fetchall()
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        """The first row as a Python tuple, or None."""
+        rows = self._first(1).relation(self._cursor()).fetchall()
+        return rows[0] if rows else None
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        for batch in self.reader():
+            rows = Rows(pa.Table.from_batches([batch]), self._page.types)
+            yield from rows.relation(self._cursor()).fetchall()
+
+    def explain(self, analyze: bool = False) -> str:
+        """DuckDB's plan of the query; with `analyze` it is run again and timed."""
+        return self._explain(analyze)
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write all rows as CSV with a header; the file appears whole or not at all."""
+        return self._write(Path(path), "(FORMAT csv, HEADER)")
+
+    def to_parquet(self, path: str | Path) -> Path:
+        """Write all rows as Parquet; the file appears whole or not at all."""
+        return self._write(Path(path), "(FORMAT parquet)")
+
+    def records(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """Rows as dictionaries; all, or the first `limit`."""
+        rows = self._whole() if limit is None else self._first(limit)
+        return [dict(zip(self.columns, row, strict=True)) for row in rows.relation(self._cursor()).fetchall()]
+
+    def page(self, rows: int = PAGE_ROWS) -> list[tuple[Any, ...]]:
+        """The first rows as Python tuples, without reading the rest."""
+        return self._first(rows).relation(self._cursor()).fetchall()
+
+    def __repr__(self) -> str:
+        if not self.columns:
+            return f"({self.kind}: done)"
+        first = self._first(PAGE_ROWS)
+        box = str(first.relation(self._cursor()).limit(PAGE_ROWS)).rstrip()
+        lines = box.splitlines()
+        while lines and not lines[-1].startswith("└"):  # DuckDB's own count is that of the page
+            lines.pop()
+        if lines and "┴" not in lines[-1] and len(lines) > 1 and lines[-2].startswith("│") and " rows" in lines[-2]:
+            lines = lines[:-2] + [lines[-1]]
+        return "\n".join([*lines, self._caption()])
+
+    def _repr_html_(self) -> str:
+        if not self.columns:
+            return f"<p><em>{self.kind}: done</em></p>"
+        head = "".join(
+            f'<th style="text-align:{_align(kind)}">{html.escape(name)}<br>'
+            f'<small style="font-weight:normal;opacity:.6">{html.escape(kind.lower())}</small></th>'
+            for name, kind in zip(self.columns, self.types, strict=True)
+        )
+        body = "".join(
+            "<tr>"
+            + "".join(
+                f'<td style="text-align:{_align(k)}">{_cell(v)}</td>' for v, k in zip(row, self.types, strict=True)
+            )
+            + "</tr>"
+            for row in self.page()
+        )
+        return (
+            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+            f"<p><small>{html.escape(self._caption())}</small></p>"
+        )
+
+    def _caption(self) -> str:
+        total, shown = len(self), min(len(self), PAGE_ROWS)
+        rows = f"{total:,} row{'' if total == 1 else 's'}"
+        first = f" (first {shown})" if shown < total else ""
+        columns = f"{len(self.columns)} column{'' if len(self.columns) == 1 else 's'}"
+        return f"{rows}{first} × {columns}, snapshot {self.snapshot}"
+
+    def _first(self, rows: int) -> Rows:
+        if self._source is not None and rows > self._page.table.num_rows:
+            return Rows(_take(self._source.reader(rows), rows), self._page.types)
+        return Rows(self._page.table.slice(0, rows), self._page.types)
+
+    def _whole(self) -> Rows:
+        rows = self._page
+        if self._source is not None:
+            rows = Rows(_take(self._source.reader(100_000), self._max_rows + 1), self._page.types)
+        if rows.table.num_rows > self._max_rows:
+            raise ResultTooLarge(
+                f"the result has more than {self._max_rows:,} rows (query.max_rows)",
+                hint="add LIMIT or aggregate, stream it with .reader(), write it with .to_parquet(path),"
+                " or raise query.max_rows",
+            )
+        return rows
+
+    def _write(self, path: Path, options: str) -> Path:
+        from lakehouse.query.files import written
+
+        with written(path) as temporary:
+            if self._source is not None:
+                self._source.copy(temporary, options)
+            else:
+                self._copy_page(temporary, options)
+        return path
+
+    def _copy_page(self, path: Path, options: str) -> None:
+        from lakehouse.catalog import faults
+        from lakehouse.catalog.names import literal
+
+        cursor = self._cursor()
+        with faults.translated():
+            cursor.register("result", self._page.relation(cursor).to_arrow_table())
+            cursor.execute(f"COPY (FROM result) TO {literal(str(path))} {options}")
+
+
+def _take(reader: pa.RecordBatchReader, rows: int) -> pa.Table:
+    batches, left = [], rows
+    with reader:
+        for batch in reader:
+            batches.append(batch.slice(0, left))
+            left -= batches[-1].num_rows
+            if left <= 0:
+                break
+    return pa.Table.from_batches(batches, schema=reader.schema)
+
+
+def _align(kind: str) -> str:
+    numeric = ("INT", "DECIMAL", "DOUBLE", "FLOAT", "HUGEINT", "UINT", "BIGINT", "TINYINT", "SMALLINT", "UBIGINT")
+    return "right" if kind.startswith(numeric) and not kind.endswith("]") and kind != "INTERVAL" else "left"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return '<span style="opacity:.45;font-style:italic">NULL</span>'
+    if isinstance(value, float):
+        return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.1f}"
+    text = str(value)
+    return html.escape(text if len(text) <= 200 else text[:199] + "…")
