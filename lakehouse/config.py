@@ -171,7 +171,9 @@ def _from_file(folder: Path | None, model: type[Any]) -> _Layer:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     for section, table in document.items():
-        if section in _sections(model) and not isinstance(table, dict):
+        if isinstance(table, dict):
+            _section(model, section, f"{path}: [{section}]")
+        elif section in _sections(model):
             raise ConfigError(f"{path}: '{section}' must be a section ([{section}]), not a value")
         for key, value in table.items() if isinstance(table, dict) else [("", table)]:
             _known(model, section, key, f"{path}: [{section}] {key}".rstrip())
@@ -195,6 +197,7 @@ def _from_environment(environ: Mapping[str, str], model: type[Any]) -> _Layer:
 
 def _from_arguments(overrides: Mapping[str, Mapping[str, Any]] | None, model: type[Any]) -> _Layer:
     for section, table in (overrides or {}).items():
+        _section(model, section, f"settings: {section}")
         if not isinstance(table, Mapping):
             raise ConfigError(f"settings: '{section}' must be a mapping of keys to values")
         for key, value in table.items():
@@ -203,12 +206,15 @@ def _from_arguments(overrides: Mapping[str, Mapping[str, Any]] | None, model: ty
 
 
 def _known(model: type[Any], section: str, key: str, where: str) -> None:
-    sections = _sections(model)
-    if section not in sections:
-        raise ConfigError(f"{where}: there is no section '{section}'", hint=_nearest(section, sections))
-    fields = sections[section].__struct_fields__
+    _section(model, section, where)
+    fields = _sections(model)[section].__struct_fields__
     if key not in fields:
         raise ConfigError(f"{where}: there is no setting '{key}' in [{section}]", hint=_nearest(key, fields))
+
+
+def _section(model: type[Any], section: str, where: str) -> None:
+    if section not in (sections := _sections(model)):
+        raise ConfigError(f"{where}: there is no section '{section}'", hint=_nearest(section, sections))
 
 
 def _nearest(word: str, known: Any) -> str:

@@ -20,7 +20,8 @@ from lakehouse.catalog.running import Runner
 from lakehouse.catalog.writer import LOCK_FILE, Transaction, Writer
 from lakehouse.errors import DiskFull, LakeTooNew, LakeUnusable
 from lakehouse.ingest.load import Ingest
-from lakehouse.query.engine import Engine, Parameters
+from lakehouse.query.engine import Engine
+from lakehouse.query.script import Parameters
 
 if TYPE_CHECKING:
     from lakehouse.catalog.running import Running
@@ -56,7 +57,7 @@ class Lakehouse:
         self._writer = Writer(self._database, metadata, settings.catalog)
         self.catalog = Catalog(self._database, metadata, self._writer)
         self._runner = Runner(progress=settings.query.progress)
-        self._engine = Engine(self._database, self.catalog, settings.query, self._runner, self._pinned)
+        self._engine = Engine(self._database, self.catalog, settings, self._runner, self._pinned)
         self.ingest = Ingest(self._database, self.catalog, settings, self._runner)
         self._children: OrderedDict[int, Lakehouse] = OrderedDict()
         self._lock = threading.Lock()
@@ -161,7 +162,7 @@ def open(
         ConfigError: a setting is unknown or has the wrong type.
         SnapshotNotFound: there is no snapshot `at`.
     """
-    folder = Path(path or os.environ.get(config.PATH_VARIABLE) or _DEFAULT_PATH).expanduser().absolute()
+    folder = folder_of(path)
     effective = config.load(folder, settings)
     if not _is_lake(folder):
         if read_only or at is not None:
@@ -172,6 +173,16 @@ def open(
     with Lakehouse(folder, effective, read_only=True, version=None) as newest:
         version = newest.catalog.resolve(at)
     return Lakehouse(folder, effective, read_only=True, version=version)
+
+
+def folder_of(path: str | os.PathLike[str] | None = None) -> Path:
+    """The lake folder that a path means: itself, else `$LAKEHOUSE_PATH`, else `./lake`."""
+    return Path(path or os.environ.get(config.PATH_VARIABLE) or _DEFAULT_PATH).expanduser().absolute()
+
+
+def exists(path: str | os.PathLike[str] | None = None) -> bool:
+    """Whether a lake stands at a path (the same default as `open`); errors as `open` raises them."""
+    return _is_lake(folder_of(path))
 
 
 def _is_lake(folder: Path) -> bool:

@@ -37,7 +37,9 @@ class Database:
         version: pin the whole lake to this snapshot id; None: always the newest.
     """
 
-    def __init__(self, folder: Path, settings: Settings, *, read_only: bool = False, version: int | None = None):
+    def __init__(
+        self, folder: Path, settings: Settings, *, read_only: bool = False, version: int | None = None
+    ) -> None:
         self.folder = folder
         self.data = folder / DATA_FOLDER
         self.read_only = read_only or version is not None
@@ -112,15 +114,20 @@ class Database:
             connection = self._local.connection = self.cursor()
         return connection
 
-    def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A fresh connection to the same instance, in the lake's default schema."""
+    def check_open(self) -> None:
+        """Raise LakeClosed after `close()`."""
         if self._closed:
             raise LakeClosed(f"the lake {self.folder} is closed", hint="open it again with lakehouse.open()")
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A fresh connection to the same instance, in the lake's default schema."""
+        self.check_open()
         cursor = self.root.cursor()
         # DataFrames become tables only when a door names them: never the engine's own local variables.
         cursor.execute("SET python_enable_replacements = false")
         cursor.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
-        cursor.execute(f"USE {ALIAS}")
+        with faults.translated():
+            cursor.execute(f"USE {ALIAS}")
         self._cursors.add(cursor)
         return cursor
 
@@ -145,6 +152,9 @@ class Database:
             return
         self._closed = True
         for cursor in list(self._cursors):
-            cursor.interrupt()
+            try:
+                cursor.interrupt()
+            except duckdb.Error:
+                continue  # closed before
             cursor.close()
         self.root.close()

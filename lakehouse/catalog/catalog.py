@@ -10,7 +10,7 @@ import duckdb
 from lakehouse.catalog import faults
 from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.metadata import Metadata, Relation, Snapshot, Version
-from lakehouse.catalog.names import nearest, quote, split
+from lakehouse.catalog.names import nearest, quote, shown, split
 from lakehouse.catalog.table import Table
 from lakehouse.catalog.writer import Writer
 from lakehouse.errors import LakehouseError, SchemaNotFound, TableNotFound
@@ -29,6 +29,20 @@ class Catalog:
     def schemas(self) -> list[str]:
         """The names of all schemas, sorted."""
         return self.metadata.schemas(self.metadata.current())
+
+    def schema(self, name: str) -> str:
+        """The name of a schema as it was created.
+
+        Raises:
+            SchemaNotFound: there is no schema of that name.
+        """
+        known = {schema.lower(): schema for schema in self.schemas()}
+        if found := known.get(name.lower()):
+            return found
+        raise SchemaNotFound(
+            f"there is no schema '{name}'",
+            hint=nearest(name, known.values()) or f"create it first: CREATE SCHEMA {quote(name)}",
+        )
 
     def create_schema(self, name: str, *, if_not_exists: bool = False) -> int:
         """Create a schema and return the snapshot that was made.
@@ -101,7 +115,7 @@ class Catalog:
         relations = self.metadata.relations(self.metadata.current() if snapshot is None else snapshot)
         if found := relations.get((schema.lower(), table.lower())):
             return found
-        names = [r.name if r.schema == "main" else f"{r.schema}.{r.name}" for r in relations.values()]
+        names = [shown(r.schema, r.name) for r in relations.values()]
         at = "" if snapshot is None else f" at snapshot {snapshot}"
         raise TableNotFound(f"there is no table or view '{name}'{at}", hint=self.suggest(name, names))
 
@@ -145,6 +159,11 @@ class Catalog:
         with faults.translated():
             rows = self._database.cursor().execute(f"DESCRIBE SELECT * FROM {target}").fetchall()
         return [(row[0], row[1]) for row in rows]
+
+    def sizes(self, tables: list[Table]) -> dict[str, tuple[int, int]]:
+        """Exact rows and bytes of several tables by full name, in few queries."""
+        counts = self.counts([table.relation for table in tables], self.metadata.current())
+        return {table.full_name: counts[table.relation.id] for table in tables}
 
     def counts(self, relations: list[Relation], snapshot: int) -> dict[int, tuple[int, int]]:
         """Exact rows and bytes by id, from the catalog alone where no row was ever deleted."""
@@ -190,15 +209,10 @@ class Catalog:
 
     def _list(self, kind: str, schema: str | None) -> list[Table]:
         relations = self.metadata.relations(self.metadata.current()).values()
-        if schema is not None and schema.lower() not in {s.lower() for s in self.schemas()}:
-            raise SchemaNotFound(
-                f"there is no schema '{schema}'", hint=nearest(schema, self.schemas()) or "create it first"
-            )
-        wanted = None if schema is None else schema.lower()
-        return [Table(self, r) for r in relations if r.kind == kind and (wanted is None or r.schema.lower() == wanted)]
+        wanted = None if schema is None else self.schema(schema)
+        return [Table(self, r) for r in relations if r.kind == kind and wanted in (None, r.schema)]
 
     def _ddl(self, sql: str, message: str) -> int:
         with self.writer.transaction("ddl", message, sql=sql) as transaction:
             transaction.execute(sql)
-        assert transaction.snapshot is not None
-        return transaction.snapshot
+        return transaction.committed

@@ -11,7 +11,8 @@ import duckdb
 from lakehouse import errors
 
 _PREFIX = re.compile(r"^(?:(?:TransactionContext |[A-Z][A-Za-z-]+(?: [A-Za-z]+)* )?Error: )+")
-_FULL = re.compile(r"no space left on device|database or disk is full|disk quota exceeded", re.I)
+_FULL = re.compile(r"no space left on device|database or disk is full|disk quota exceeded|file too large", re.I)
+_FAILING = re.compile(r"disk I/O error", re.I)  # what SQLite says when it cannot make room for its log, too
 _MISSING = re.compile(r"(?:Table(?: Function)?|View|Schema|Catalog) (?:with name|\") ?\"?([^\s\"!]+)")
 _CANDIDATE = re.compile(r'Did you mean "?([^"\n]+?)"?\?')
 
@@ -31,6 +32,10 @@ def translate(error: Exception) -> errors.LakehouseError:
     if _FULL.search(text):
         return errors.DiskFull(
             f"the disk is full: {_first_line(text)}", hint="free some space; nothing of this write was kept"
+        )
+    if _FAILING.search(text):
+        return errors.DiskFull(
+            f"the disk is full or failing: {_first_line(text)}", hint="free some space; nothing of this write was kept"
         )
     if isinstance(error, duckdb.OutOfMemoryException) or "max_temp_directory_size" in text:
         return errors.QueryMemory(
@@ -62,7 +67,7 @@ def _missing(text: str) -> errors.LakehouseError:
     body = _CANDIDATE.sub("", text)
     if body.startswith("Schema"):
         return errors.SchemaNotFound(_caret(body), hint=hint)
-    if body.startswith("Table with name") or body.startswith("View with name"):
+    if body.startswith(("Table with name", "View with name")):
         return errors.TableNotFound(_caret(body), hint=hint)
     return errors.QueryError(_caret(body), hint=hint)
 

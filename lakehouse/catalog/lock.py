@@ -7,6 +7,7 @@ dies, so neither a crash nor a timeout ever blocks the queue, and nobody can ove
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -48,6 +49,8 @@ class WriterLock:
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise _full(error) from None
             raise LakeUnusable(f"the writer lock {self.path} cannot be opened: {error.strerror}") from None
         try:
             ticket = _draw(descriptor, started + timeout)
@@ -67,6 +70,8 @@ class WriterLock:
             _leave_card(descriptor)
             yield time.monotonic() - started
         finally:
+            # Closing frees the bytes only when nobody else has the descriptor: a child forked meanwhile may.
+            _control(descriptor, fcntl.F_OFD_SETLK, fcntl.F_UNLCK, 0, 0)
             os.close(descriptor)
 
     def holder(self) -> str | None:
@@ -93,7 +98,7 @@ def _draw(descriptor: int, deadline: float) -> int | None:
         _lock(descriptor, _TICKETS + ticket, 1)
         return ticket
     except OSError as error:
-        raise DiskFull(f"the writer lock cannot be written: {error.strerror}") from None
+        raise _full(error) from None
     finally:
         _control(descriptor, fcntl.F_OFD_SETLK, fcntl.F_UNLCK, 0, 1)
 
@@ -101,7 +106,14 @@ def _draw(descriptor: int, deadline: float) -> int | None:
 def _leave_card(descriptor: int) -> None:
     command = " ".join(sys.argv[:3])[:200] or "python"
     card = {"pid": os.getpid(), "host": socket.gethostname(), "command": command, "since": time.time()}
-    os.pwrite(descriptor, json.dumps(card).encode() + b"\n", _CARD)
+    try:
+        os.pwrite(descriptor, json.dumps(card).encode() + b"\n", _CARD)
+    except OSError as error:
+        raise _full(error) from None
+
+
+def _full(error: OSError) -> DiskFull:
+    return DiskFull(f"the disk is full: the writer lock cannot be written: {error.strerror}", hint="free some space")
 
 
 def _anyone_before(descriptor: int, ticket: int) -> bool:

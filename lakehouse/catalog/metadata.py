@@ -15,6 +15,7 @@ from typing import Any
 
 from lakehouse.catalog import faults
 from lakehouse.catalog.attach import CATALOG_FILE, METADATA, Database
+from lakehouse.catalog.names import literal
 from lakehouse.errors import SnapshotNotFound
 
 LANDED_PREFIX = "lakehouse-"
@@ -23,7 +24,7 @@ LANDED_PREFIX = "lakehouse-"
 Version = int | str | date | datetime
 """A snapshot id, or a moment: the newest snapshot not younger than it."""
 
-_RACY = 0.1  # seconds in which two commits may leave the same file times
+_RACY = 0.02  # seconds in which two commits may leave the same file times
 _UNION_LIMIT = 400  # SQLite joins at most 500 parts in one compound SELECT
 
 
@@ -188,6 +189,10 @@ class Metadata:
             f" WHERE {visible(snapshot)} GROUP BY table_id",
         )
         return {row[0]: (row[1], row[2]) for row in rows}
+
+    def has_file(self, name: str) -> bool:
+        """Whether any snapshot has a data file of that name."""
+        return bool(self.rows("i", f"SELECT 1 FROM ducklake_data_file WHERE path LIKE {literal(f'%{name}')} LIMIT 1"))
 
     def inlined_totals(self, snapshot: int, tables: list[int]) -> dict[int, int]:
         """How many rows of these tables stand in the catalog itself instead of in files, by table id."""

@@ -10,10 +10,18 @@ from lakehouse.errors import LakehouseError
 
 _PART = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^\s".]+))\s*(?:\.|$)')
 
+_BARE = re.compile(r'^[^\s".]+$')
+
 
 def quote(*parts: str) -> str:
     """An SQL identifier: each part in double quotes, joined by dots."""
     return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
+
+
+def shown(schema: str, name: str) -> str:
+    """A table's name as people write it and `split` reads it: quoted where it must be, `main` left out."""
+    parts = [name] if schema == "main" else [schema, name]
+    return ".".join(part if _BARE.match(part) else quote(part) for part in parts)
 
 
 def literal(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lakehouse.catalog import faults
 from lakehouse.catalog.attach import ALIAS
 from lakehouse.catalog.metadata import Relation, Snapshot, Version
-from lakehouse.catalog.names import literal, nearest, quote
+from lakehouse.catalog.names import literal, nearest, quote, shown
 from lakehouse.errors import ColumnNotFound, LakehouseError
 
 if TYPE_CHECKING:
@@ -35,6 +35,11 @@ class Table:
         self._snapshot = snapshot
 
     @property
+    def relation(self) -> Relation:
+        """The catalog entry behind it."""
+        return self._relation
+
+    @property
     def name(self) -> str:
         return self._relation.name
 
@@ -49,8 +54,8 @@ class Table:
 
     @property
     def full_name(self) -> str:
-        """`schema.table`, or the bare name in the schema `main`."""
-        return self.name if self.schema_name == "main" else f"{self.schema_name}.{self.name}"
+        """`schema.table`, or the bare name in the schema `main`; odd names are quoted."""
+        return shown(self.schema_name, self.name)
 
     @property
     def comment(self) -> str | None:
@@ -162,8 +167,7 @@ class Table:
             raise LakehouseError(f"{self!r} is a past state and cannot be changed", hint="use the table itself")
         with self._catalog.writer.transaction("ddl", message, sql=sql) as transaction, faults.translated():
             transaction.execute(sql)
-        assert transaction.snapshot is not None
-        return transaction.snapshot
+        return transaction.committed
 
     def _refreshed(self) -> Relation:
         return self._catalog.find_by_id(self._relation, self.version)

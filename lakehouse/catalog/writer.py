@@ -9,7 +9,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,12 @@ class Transaction:
     waited: float
     """Seconds spent waiting for the writer lock."""
     snapshot: int | None = None
-    _before: int = field(default=-1, repr=False)
 
     @property
-    def changed(self) -> bool:
-        """Whether the commit made a new snapshot."""
-        return self.snapshot is not None and self.snapshot > self._before
+    def committed(self) -> int:
+        """The snapshot of the commit; asked for before it, that is a programming error."""
+        assert self.snapshot is not None
+        return self.snapshot
 
     def execute(self, sql: str, parameters: Any = None) -> duckdb.DuckDBPyConnection:
         """Run one statement inside the transaction.
@@ -94,7 +95,7 @@ class Writer:
         with self.lock.hold(self._settings.lock_timeout) as waited:
             connection = self._database.connection()
             facts = {"operation": operation, **note, **_origin()}
-            transaction = Transaction(connection, facts, message, waited, _before=self._metadata.current())
+            transaction = Transaction(connection, facts, message, waited)
             started = time.time()
             transaction.execute("BEGIN TRANSACTION")
             self._local.transaction = transaction
@@ -166,6 +167,7 @@ def _origin() -> dict[str, str]:
     return {}
 
 
+@cache
 def _login() -> str:
     try:
         return getpass.getuser()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow as pa
 from lakehouse.catalog.attach import Database
 from lakehouse.catalog.names import literal
 from lakehouse.errors import IngestError, SourceEmpty, SourceUnreadable
+from lakehouse.ingest import exact
 
 OPTIONS = frozenset(
     "all_varchar comment dateformat decimal_separator delim encoding escape header max_line_size names"
@@ -22,8 +24,10 @@ OPTIONS = frozenset(
 )
 _DELIMITERS = ",;\t|"
 _HEAD = 1 << 16
-_BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_LITTLE_ENDIAN = b"\xff\xfe"
 _COMPRESSED = (".gz", ".zst")
+_PATTERN = re.compile(r"[*?\[]")
+_CHUNK = 1 << 20
 _LINE = re.compile(r"CSV Error on Line: (\d+)\s*\n(?:Original Line:\s*(.*?)\n)?(.*?)(?:\n\s*\n|\nPossible|$)", re.S)
 
 
@@ -37,10 +41,22 @@ class Dialect:
     skipped: int
     header: bool
     columns: tuple[str, ...]
+    types: tuple[str, ...]
+    date_format: str | None
 
 
-def reader(files: Sequence[str], options: Mapping[str, Any], database: Database) -> Callable[[Mapping[str, str]], str]:
-    """Look at every file and give the SQL that reads them all, or say what is wrong with one.
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Files that are one table."""
+
+    relation: Callable[[Mapping[str, str]], str]
+    """SQL of the FROM clause, given the column types that are wanted already."""
+    locate: Callable[[], SourceUnreadable | None]
+    """Reads everything again to find the line that does not fit, after a load failed."""
+
+
+def reader(files: Sequence[str], options: Mapping[str, Any], database: Database) -> Table:
+    """Look at every file and make it known how they are all read, or say what is wrong with one.
 
     Args:
         files: paths of the files, one or more.
@@ -53,8 +69,8 @@ def reader(files: Sequence[str], options: Mapping[str, Any], database: Database)
     """
     fixed = dict(options)
     head = _head(files[0])
-    if "encoding" not in fixed and (encoding := _BOMS.get(head[:2])):
-        fixed["encoding"] = encoding
+    if "encoding" not in fixed and head.startswith(_LITTLE_ENDIAN):
+        fixed["encoding"] = "utf-16"
     for file in files:
         _check_bytes(file, fixed)
     fixed.setdefault("quote", '"')
@@ -71,23 +87,59 @@ def reader(files: Sequence[str], options: Mapping[str, Any], database: Database)
                 hint="load the two kinds of files separately",
             )
 
-    def relation(types: Mapping[str, str]) -> str:
-        known = {name: types[name.lower()] for name in first.columns if name.lower() in types}
-        wanted = fixed.get("types")
-        if known and not isinstance(wanted, list) and "all_varchar" not in fixed:
-            given = {name.lower() for name in wanted or {}}
-            wanted = {**{k: v for k, v in known.items() if k.lower() not in given}, **(wanted or {})}
-        extra = {"types": wanted} if wanted else {}
-        shape = {"delim": first.delimiter, "header": first.header, "strict_mode": True}
-        return call("read_csv", list(files), {**shape, **fixed, **extra, "union_by_name": len(files) > 1})
+    marks = _marks(files, fixed)
+    agreed = {
+        name: kind
+        for name, kind in zip(first.columns, first.types, strict=True)
+        if all(kind == dict(zip(other.columns, other.types, strict=True)).get(name, kind) for other in dialects)
+    }
 
-    return relation
+    def read(types: Any) -> str:
+        shape = {"delim": first.delimiter, "header": first.header, "strict_mode": True}
+        extra = {"types": types} if types else {}
+        paths = [exactly(file) for file in files]
+        return call("read_csv", paths, {**shape, **fixed, **extra, "union_by_name": len(files) > 1})
+
+    def doubtful(kind: str) -> bool:
+        """Whether DuckDB's reader might round or cut a value of this type, as far as the bytes tell."""
+        if kind == "DATE":
+            return ":" in marks and all(dialect.date_format in (None, "%Y-%m-%d") for dialect in dialects)
+        return exact.guarded(kind) and ("-" in marks if kind == "TIME" else "." in marks)
+
+    def relation(types: Mapping[str, str]) -> str:
+        asked = fixed.get("types") or {}
+        if isinstance(asked, list | tuple) or "all_varchar" in fixed:
+            return read(asked)
+        table = {name: types[name.lower()] for name in first.columns if name.lower() in types}
+        said = {name.lower() for name in asked}
+        kinds = {name: kind for name, kind in {**agreed, **table}.items() if name.lower() not in said}
+        texts = {name: kind for name, kind in kinds.items() if doubtful(kind)}
+        reading = read({**{n: k for n, k in kinds.items() if n in table}, **dict.fromkeys(texts, "VARCHAR"), **asked})
+        if not texts:
+            return reading
+        casts = ", ".join(exact.cast(name, "VARCHAR", kind) for name, kind in texts.items())
+        return f"(SELECT * REPLACE ({casts}) FROM {reading})"
+
+    def locate() -> SourceUnreadable | None:
+        with closing(database.cursor()) as reading:
+            try:
+                reading.execute(f"SELECT count(COLUMNS(*)) FROM {read(fixed.get('types'))}")
+            except duckdb.Error as error:
+                return explain(error, Path(files[0]).name if len(files) == 1 else "one of the files")
+        return None
+
+    return Table(relation, locate)
 
 
 def call(function: str, files: Any, options: Mapping[str, Any]) -> str:
     """The SQL of a table function call with every option as a literal."""
     arguments = [value(files), *(f"{key} = {value(option)}" for key, option in options.items())]
     return f"{function}({', '.join(arguments)})"
+
+
+def exactly(file: str) -> str:
+    """A path as DuckDB must be given it to read that file and no other that its name would match as a pattern."""
+    return _PATTERN.sub(lambda match: f"[{match[0]}]", file)
 
 
 def value(option: Any) -> str:
@@ -145,12 +197,35 @@ def _head(file: str) -> bytes:
         raise SourceUnreadable(f"{file} cannot be read: {error.strerror or error}") from None
 
 
+def _marks(files: Sequence[str], options: Mapping[str, Any]) -> set[str]:
+    """Which signs of fractions (`.`), times (`:`) and dates (`-`) the files hold: without them nothing can be lost.
+
+    The sniffer types columns by the first rows only; of what comes later DuckDB's reader makes whole numbers
+    and dates by rounding and cutting.
+    """
+    if "decimal_separator" in options or "thousands" in options:
+        return set()  # then numbers are not written as SQL writes them
+    signs = {".": (b".", b"e-", b"E-"), ":": (b":",), "-": (b"-",)}
+    found: set[str] = set()
+    for file in files:
+        if file.lower().endswith(_COMPRESSED) or "encoding" in options:
+            return set(signs)
+        with open(file, "rb") as plain:
+            while (chunk := plain.read(_CHUNK)) and len(found) < len(signs):
+                found |= {sign for sign, marks in signs.items() if any(mark in chunk for mark in marks)}
+    return found
+
+
 def _check_bytes(file: str, options: Mapping[str, Any]) -> None:
     head = _head(file)
     name = Path(file).name
     if not head.strip(b"\xef\xbb\xbf \t\r\n"):
         raise SourceEmpty(f"{name} holds nothing but white space")
     wide = str(options.get("encoding", "")).lower().startswith("utf-16")
+    if head.startswith(b"\xfe\xff"):
+        raise SourceUnreadable(
+            f"{name} is big-endian UTF-16, which cannot be read", hint="save it as UTF-8: iconv -f utf-16 -t utf-8"
+        )
     if b"\0" in head and not wide:
         raise SourceUnreadable(f"{name} is a binary file, not CSV", hint="give format= if it is another format")
 
@@ -158,8 +233,9 @@ def _check_bytes(file: str, options: Mapping[str, Any]) -> None:
 def _sniff(cursor: duckdb.DuckDBPyConnection, file: str, options: Mapping[str, Any], *, guessed: bool) -> Dialect:
     try:
         row = cursor.execute(
-            "SELECT Delimiter, Quote, Escape, SkipRows, HasHeader, list_transform(Columns, lambda c: c.name)"
-            f" FROM {call('sniff_csv', file, options)}"
+            "SELECT Delimiter, Quote, Escape, SkipRows, HasHeader, list_transform(Columns, lambda c: c.name),"
+            " list_transform(Columns, lambda c: c.type), DateFormat"
+            f" FROM {call('sniff_csv', exactly(file), options)}"
         ).fetchone()
     except duckdb.Error as error:
         name = Path(file).name
@@ -169,8 +245,16 @@ def _sniff(cursor: duckdb.DuckDBPyConnection, file: str, options: Mapping[str, A
         raise explain(error, name) or SourceUnreadable(f"{name} cannot be read: {error}") from None
     assert row is not None
     blank = {"(empty)": ""}
+    mark, quote, escape, skipped, header, columns, types, date_format = row
     return Dialect(
-        row[0], blank.get(row[1], row[1]), blank.get(row[2], row[2]), int(row[3]), bool(row[4]), tuple(row[5])
+        mark,
+        blank.get(quote, quote),
+        blank.get(escape, escape),
+        int(skipped),
+        bool(header),
+        tuple(columns),
+        tuple(types),
+        date_format,
     )
 
 
@@ -228,7 +312,9 @@ def _locate(cursor: duckdb.DuckDBPyConnection, file: str, options: Mapping[str, 
     shape = {"delim": delimiter, "quote": '"', "escape": '"', "header": True, "auto_detect": False}
     kept = {key: options[key] for key in ("encoding", "comment", "skip") if key in options}
     try:
-        cursor.execute(f"SELECT count(COLUMNS(*)) FROM {call('read_csv', file, {**shape, **kept, 'columns': columns})}")
+        cursor.execute(
+            f"SELECT count(COLUMNS(*)) FROM {call('read_csv', exactly(file), {**shape, **kept, 'columns': columns})}"
+        )
     except duckdb.Error as error:
         return explain(error, Path(file).name)
     return None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,9 @@ import duckdb
 from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.metadata import LANDED_PREFIX, Metadata, Relation
 from lakehouse.catalog.names import literal, quote
+from lakehouse.errors import DiskFull, LakehouseError
+from lakehouse.ingest import exact
+from lakehouse.ingest.csvfile import exactly
 
 _EXACT = re.compile(
     r"^(?:BOOLEAN|U?(?:TINY|SMALL|BIG)INT|U?INTEGER|FLOAT|DOUBLE|DECIMAL\(\d+,\d+\)|VARCHAR|BLOB|DATE"
@@ -26,6 +30,7 @@ _EXACT = re.compile(
 )
 _PLAIN = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 _INLINED = 10  # DuckLake keeps so few rows in the catalog instead of in a file of their own
+_WIDE = 1900  # columns; the catalog keeps rows in a SQLite table, which has at most 2,000
 
 Columns = list[tuple[str, str]]
 
@@ -38,6 +43,8 @@ class Landing:
     name: str
     columns: Columns
     """Names and types the rows are written with."""
+    given: Columns
+    """The same columns as the source has them, in its order and types."""
     relation: Relation | None
     """The table as it is, or None when it is made in this transaction."""
     create: bool
@@ -56,6 +63,7 @@ def land(
     run: Callable[[str], duckdb.DuckDBPyConnection],
     landing: Landing,
     reading: str,
+    undo: ExitStack,
 ) -> int:
     """Write all rows that `reading` (SQL after FROM) gives and return how many there were.
 
@@ -65,33 +73,44 @@ def land(
         run: executes SQL in the open transaction.
         landing: the table.
         reading: a FROM clause whose columns fit the table's by name.
+        undo: what to do when the transaction is not committed after all.
     """
     if landing.create:
         columns = ", ".join(f"{quote(name)} {kind}" for name, kind in landing.columns)
         run(f"CREATE TABLE {landing.sql} ({columns})")
     if landing.empty:
         run(f"DELETE FROM {landing.sql}")
-    casts = ", ".join(f"CAST({quote(name)} AS {kind}) AS {quote(name)}" for name, kind in landing.columns)
+    given = {name.lower(): kind for name, kind in landing.given}
+    casts = ", ".join(exact.cast(name, given[name.lower()], kind) for name, kind in landing.columns)
     select = f"SELECT {casts} FROM {reading}"
     folder = _folder(database, metadata, landing)
     if folder is None:
         return _count(run(f"INSERT INTO {landing.sql} BY NAME {select}"))
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{LANDED_PREFIX}{uuid.uuid4()}.parquet"
     try:
-        rows = _count(run(f"COPY ({select}) TO {literal(str(file))} (FORMAT parquet)"))
-        if rows > _INLINED:
-            table = (
-                f"{literal(ALIAS)}, {literal(landing.name)}, {literal(str(file))}, schema => {literal(landing.schema)}"
-            )
-            run(f"CALL ducklake_add_data_files({table})")
-            return rows
-        run(f"INSERT INTO {landing.sql} BY NAME FROM read_parquet({literal(str(file))})")
-    except BaseException:
-        file.unlink(missing_ok=True)
-        raise
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskFull(f"the folder {folder} cannot be made: {error.strerror}", hint="nothing was written") from None
+    file = folder / f"{LANDED_PREFIX}{uuid.uuid4()}.parquet"
+    undo.callback(_discard, metadata, file)
+    rows = _count(run(f"COPY ({select}) TO {literal(str(file))} (FORMAT parquet)"))
+    if rows > _INLINED or len(landing.columns) > _WIDE:
+        table = f"{literal(ALIAS)}, {literal(landing.name)}, {literal(str(file))}, schema => {literal(landing.schema)}"
+        run(f"CALL ducklake_add_data_files({table})")
+        return rows
+    landed = f"read_parquet({literal(exactly(str(file)))}, hive_partitioning = false)"
+    run(f"INSERT INTO {landing.sql} BY NAME FROM {landed}")
     file.unlink()
     return rows
+
+
+def _discard(metadata: Metadata, file: Path) -> None:
+    """Remove a file that was written for a commit that did not come about."""
+    try:
+        kept = metadata.has_file(file.name)
+    except LakehouseError:
+        return  # it cannot be told; a file too many does no harm, one too few does
+    if not kept:
+        file.unlink(missing_ok=True)
 
 
 def _folder(database: Database, metadata: Metadata, landing: Landing) -> Path | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -16,8 +17,7 @@ import msgspec
 from lakehouse.catalog import faults
 from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.catalog import Catalog
-from lakehouse.catalog.metadata import Relation
-from lakehouse.catalog.names import literal, quote, split
+from lakehouse.catalog.names import quote, shown, split
 from lakehouse.catalog.running import Runner
 from lakehouse.catalog.writer import Transaction
 from lakehouse.config import Settings
@@ -91,8 +91,7 @@ class Ingest:
         """
         if mode not in get_args(Mode):
             raise IngestError(f"'{mode}' is not a mode", hint="append or replace")
-        schema, name = split(table)
-        full_name = name if schema == "main" else f"{schema}.{name}"
+        target = _Target(*self._place(table), mode, "")
         started = time.monotonic()
         fixed = dict(options or {})
         fingerprint = hashlib.sha256(json.dumps([format, fixed], sort_keys=True, default=str).encode()).hexdigest()[:16]
@@ -104,13 +103,26 @@ class Ingest:
             temp_limit=self._settings.storage.max_temp_size,
         )
         try:
-            target = _Target(schema, name, full_name, mode, fingerprint)
+            target = replace(target, options=fingerprint)
             if not force and (first := self._known(target, opened)):
                 return replace(first, elapsed=time.monotonic() - started)
             receipt = self._load(opened, target, force=force)
         finally:
             opened.close()
         return replace(receipt, elapsed=time.monotonic() - started)
+
+    def _place(self, table: str) -> tuple[str, str]:
+        """Schema and name of a table, spelled as the catalog spells them.
+
+        Raises:
+            SchemaNotFound: there is no such schema.
+        """
+        schema, name = split(table)
+        try:
+            relation = self._catalog.find(quote(schema, name))
+        except TableNotFound:
+            return self._catalog.schema(schema), name
+        return relation.schema, relation.name
 
     def _known(self, target: _Target, source: Source) -> Receipt | None:
         """The receipt of an earlier load of the same content; hashing is waited for only if sizes agree."""
@@ -120,11 +132,18 @@ class Ingest:
 
     def _load(self, source: Source, target: _Target, *, force: bool) -> Receipt:
         note = {"source": source.name, "table": target.full_name, "mode": target.mode, "options": target.options}
+        undo = ExitStack()
         try:
-            with self._catalog.writer.transaction(
-                "ingest", f"ingest {source.name} into {target.full_name}", size=source.size, **note
-            ) as transaction:
-                rows = self._run(transaction, source, target)
+            with (
+                undo,
+                self._catalog.writer.transaction(
+                    "ingest",
+                    f"ingest {os.path.basename(source.name)} into {target.full_name}",
+                    size=source.size,
+                    **note,
+                ) as transaction,
+            ):
+                rows = self._run(transaction, source, target, undo)
                 digest = source.digest()
                 if not force and (first := self._earlier(target, digest)):
                     raise _Duplicate(first)  # another process was faster while we read
@@ -135,10 +154,9 @@ class Ingest:
                 transaction.note.update(sha256=digest, rows=rows)
         except _Duplicate as duplicate:
             return duplicate.receipt
-        assert transaction.snapshot is not None
-        return Receipt(target.full_name, rows, transaction.snapshot, digest, False, source.name, target.mode)
+        return Receipt(target.full_name, rows, transaction.committed, digest, False, source.name, target.mode)
 
-    def _run(self, transaction: Transaction, source: Source, target: _Target) -> int:
+    def _run(self, transaction: Transaction, source: Source, target: _Target, undo: ExitStack) -> int:
         connection = transaction.connection
         with (
             self._registered(connection, source),
@@ -150,7 +168,7 @@ class Ingest:
             def run(sql: str) -> duckdb.DuckDBPyConnection:
                 return self._runner.wait(running, lambda: connection.execute(sql))
 
-            return land(self._database, self._catalog.metadata, run, landing, reading)
+            return land(self._database, self._catalog.metadata, run, landing, reading, undo)
 
     def _landing(self, connection: duckdb.DuckDBPyConnection, source: Source, target: _Target) -> tuple[Landing, str]:
         """Where the rows go, and the SQL that reads them."""
@@ -166,53 +184,38 @@ class Ingest:
         found = [(row[0], row[1]) for row in connection.execute(f"DESCRIBE FROM {reading}").fetchall()]
         if relation is not None and append:
             _check_columns(source.name, target.full_name, found, known)
-            return Landing(relation.schema, relation.name, known, relation, create=False, empty=False), reading
+            return Landing(relation.schema, relation.name, known, found, relation, create=False, empty=False), reading
         if relation is not None and found == known:  # the table keeps its identity: comments, history, partitions
-            return Landing(relation.schema, relation.name, known, relation, create=False, empty=True), reading
+            return Landing(relation.schema, relation.name, known, found, relation, create=False, empty=True), reading
         if relation is not None:
             connection.execute(f"DROP TABLE {quote(ALIAS, relation.schema, relation.name)}")
-        return Landing(target.schema, target.name, found, None, create=True, empty=False), reading
+        return Landing(target.schema, target.name, found, found, None, create=True, empty=False), reading
 
     def _loads(self, target: _Target) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Snapshot and note of the loads that made what is in the table now, newest first."""
+        """Snapshot and note of the loads that made what is in the table now, newest first.
+
+        A table is known by its id: it keeps its loads when it is renamed, and one of the same name that was
+        dropped and made again has none.
+        """
         try:
             relation = self._catalog.find(quote(target.schema, target.name))
         except TableNotFound:
             return
-        names = self._names(relation) | {target.full_name}
-        metadata = self._catalog.metadata
-        born = metadata.rows("i", f"SELECT min(begin_snapshot) FROM ducklake_table WHERE table_id = {relation.id}")[0][
-            0
-        ]
-        named = " OR ".join(f"instr(c.commit_extra_info, {literal(msgspec.json.encode(n).decode())})" for n in names)
-        for snapshot in metadata.snapshots(f"s.snapshot_id >= {born} AND ({named})"):
+        for snapshot in self._catalog.table_snapshots(relation):
             note = _decoded(snapshot.note)
-            if note.get("operation") == "ingest" and note.get("table") in names:
+            loaded = note.get("operation") == "ingest"
+            if loaded:
                 yield snapshot.id, note
-                if note.get("mode") == "replace":
-                    return
-
-    def _names(self, relation: Relation) -> set[str]:
-        """All names that the table has had."""
-        rows = self._catalog.metadata.rows(
-            "ss",
-            "SELECT DISTINCT s.schema_name, t.table_name FROM ducklake_table t"
-            f" JOIN ducklake_schema s USING (schema_id) WHERE t.table_id = {relation.id}",
-        )
-        return {name if schema == "main" else f"{schema}.{name}" for schema, name in rows}
+            if target.mode == "replace" or (loaded and note.get("mode") == "replace"):
+                return  # what came before is gone; and a table that was changed since is not what was loaded
 
     def _earlier(self, target: _Target, digest: str) -> Receipt | None:
         for snapshot, note in self._loads(target):
-            if (
-                note.get("sha256") == digest
-                and note.get("options") == target.options
-                and note.get("mode") == target.mode
-            ):
+            same = (note.get("sha256"), note.get("options"), note.get("mode"))
+            if same == (digest, target.options, target.mode):
                 return Receipt(
                     target.full_name, int(note["rows"]), snapshot, digest, True, str(note["source"]), target.mode
                 )
-            if target.mode == "replace":
-                return None  # something else was loaded since
         return None
 
     @contextmanager
@@ -233,8 +236,10 @@ class Ingest:
         except duckdb.Error as error:
             fault = faults.translate(error)
             if fault.code == LakehouseError.code or fault.code in ("query_failed", "sql_syntax"):
-                fault = csvfile.explain(error, source.name) or SourceUnreadable(
-                    f"{source.name} cannot be loaded: {fault.message}", hint="nothing was written"
+                fault = (
+                    csvfile.explain(error, source.name)
+                    or source.locate()
+                    or SourceUnreadable(f"{source.name} cannot be loaded: {fault.message}", hint="nothing was written")
                 )
             raise fault from error
 
@@ -243,10 +248,13 @@ class Ingest:
 class _Target:
     schema: str
     name: str
-    full_name: str
     mode: str
     options: str
     """Fingerprint of format and reader options: other options may mean other rows."""
+
+    @property
+    def full_name(self) -> str:
+        return shown(self.schema, self.name)
 
 
 class _Duplicate(Exception):

@@ -23,7 +23,7 @@ import pyarrow as pa
 from lakehouse.catalog.attach import Database
 from lakehouse.config import parse_size
 from lakehouse.errors import DiskFull, IngestError, SourceEmpty, SourceNotFound, SourceUnreadable
-from lakehouse.ingest import csvfile
+from lakehouse.ingest import csvfile, excelfile
 
 _FORMATS = {
     ".csv": "csv",
@@ -67,6 +67,8 @@ class Source:
     """Whether the digest can be asked for before the source is read."""
     unchanged: Callable[[], bool] = lambda: True
     """Whether the files are still those that were opened."""
+    locate: Callable[[], SourceUnreadable | None] = lambda: None
+    """After a failed load: what is wrong and on which line, where that can be found out."""
     frame: Any = None
     """What to register under the name `source` while it is read; None for files."""
     stack: ExitStack = field(default_factory=ExitStack)
@@ -110,7 +112,7 @@ def open_source(
         _check_options(kind, options)
         for path in paths:
             _check_content(path, kind)
-        relation = _reader(kind, paths, options, database)
+        relation, locate = _reader(kind, paths, options, database)
     except BaseException:
         stack.close()
         raise
@@ -119,6 +121,7 @@ def open_source(
         format=kind,
         size=sum(entry[1] for entry in outer),
         relation=relation,
+        locate=locate,
         digest=digest,
         unchanged=lambda: _fingerprints([Path(entry[0]) for entry in outer]) == outer,
         stack=stack,
@@ -259,23 +262,23 @@ def _check_content(path: Path, kind: str) -> None:
 
 def _reader(
     kind: str, paths: list[Path], options: Mapping[str, Any], database: Database
-) -> Callable[[Mapping[str, str]], str]:
-    files = [str(path) for path in paths]
+) -> tuple[Callable[[Mapping[str, str]], str], Callable[[], SourceUnreadable | None]]:
+    """How the files are read, and how the line is found that was wrong."""
     if kind == "csv":
-        return csvfile.reader(files, options, database)
-    if kind == "json":
-        # Keys that the sample does not show would be dropped in silence: look at every record.
-        return _plain("read_json", files, {"sample_size": -1, "union_by_name": True, **options})
-    if kind == "parquet":
-        return _plain("read_parquet", files, {"union_by_name": False, **options})
-    database.load("excel")
-    if len(files) > 1:
-        raise SourceUnreadable("several Excel files cannot be loaded at once", hint="load them one by one")
-    return _plain("read_xlsx", files[0], options)
-
-
-def _plain(function: str, files: Any, options: Mapping[str, Any]) -> Callable[[Mapping[str, str]], str]:
-    return lambda _types: csvfile.call(function, files, options)
+        table = csvfile.reader([str(path) for path in paths], options, database)
+        return table.relation, table.locate
+    if kind == "excel":
+        if len(paths) > 1:
+            raise SourceUnreadable("several Excel files cannot be loaded at once", hint="load them one by one")
+        sql = excelfile.relation(paths[0], options, database)
+    else:
+        files = [csvfile.exactly(str(path)) for path in paths]
+        if kind == "json":
+            # Keys that the sample does not show would be dropped in silence: look at every record.
+            sql = csvfile.call("read_json", files, {"sample_size": -1, "union_by_name": True, **options})
+        else:
+            sql = csvfile.call("read_parquet", files, {"union_by_name": False, **options})
+    return lambda _types: sql, lambda: None
 
 
 def _check_options(kind: str, options: Mapping[str, Any]) -> None:
@@ -289,10 +292,13 @@ def _frame(source: Any) -> Source:
     """A pandas, Arrow or Polars object, or anything else that speaks the Arrow C stream interface."""
     if isinstance(source, pa.RecordBatchReader):
         return _stream(source)
+    kind = type(source).__name__
     try:
         if hasattr(source, "collect") and hasattr(source, "lazy"):
             source = source.collect()  # a Polars LazyFrame
         if hasattr(source, "to_parquet") and hasattr(source, "iloc"):
+            if any(name is not None for name in source.index.names):
+                source = source.reset_index()  # an index with a name is a column
             table = pa.Table.from_pandas(source, preserve_index=False)
         elif isinstance(source, pa.RecordBatch):
             table = pa.Table.from_batches([source])
@@ -300,17 +306,18 @@ def _frame(source: Any) -> Source:
             table = pa.table(source)
         else:
             raise IngestError(
-                f"a {type(source).__name__} cannot be loaded",
+                f"a {kind} cannot be loaded",
                 hint="give a path, or a pandas, Arrow or Polars object",
             )
     except (pa.ArrowException, ValueError) as error:
-        raise SourceUnreadable(f"the {type(source).__name__} cannot be turned into columns: {error}") from None
-    table = table.replace_schema_metadata(None)
+        raise SourceUnreadable(f"the {kind} cannot be turned into columns: {error}") from None
+    _check_names(kind, table.column_names)
+    table = table.cast(_plain(table.schema))
     digest = hashlib.sha256()
     with pa.ipc.new_stream(_Sink(digest), table.schema) as writer:
         writer.write_table(table.combine_chunks())
     return Source(
-        name=type(source).__name__,
+        name=kind,
         format="frame",
         size=table.nbytes,
         relation=lambda _types: "source",
@@ -319,14 +326,45 @@ def _frame(source: Any) -> Source:
     )
 
 
+def _check_names(kind: str, names: list[str]) -> None:
+    if not names:
+        raise SourceEmpty(f"the {kind} has no columns")
+    seen: set[str] = set()
+    for name in names:
+        if name.lower() in seen:
+            raise SourceUnreadable(f"the {kind} has the column '{name}' more than once", hint="rename one of them")
+        seen.add(name.lower())
+
+
+def _plain(schema: pa.Schema) -> pa.Schema:
+    """The schema without the two types that no table of the lake can have: categories and the type of nothing."""
+    fields = []
+    for one in schema:
+        kind = one.type.value_type if pa.types.is_dictionary(one.type) else one.type
+        fields.append(pa.field(one.name, pa.string() if pa.types.is_null(kind) else kind))
+    return pa.schema(fields)
+
+
 def _stream(reader: pa.RecordBatchReader) -> Source:
+    _check_names("RecordBatchReader", reader.schema.names)
     digest = hashlib.sha256()
+    schema = _plain(reader.schema)
+
+    broken: list[Exception] = []
 
     def batches() -> Iterator[pa.RecordBatch]:
-        with pa.ipc.new_stream(_Sink(digest), reader.schema) as writer:
-            for batch in reader:
-                writer.write_batch(batch)
-                yield batch
+        try:
+            with pa.ipc.new_stream(_Sink(digest), schema) as writer:
+                for batch in reader:
+                    plain = batch.cast(schema)
+                    writer.write_batch(plain)
+                    yield plain
+        except Exception as error:
+            broken.append(error)  # DuckDB will only speak of a traceback
+            raise
+
+    def locate() -> SourceUnreadable | None:
+        return SourceUnreadable(f"the stream broke: {broken[0]}", hint="nothing was written") if broken else None
 
     return Source(
         name="RecordBatchReader",
@@ -334,8 +372,9 @@ def _stream(reader: pa.RecordBatchReader) -> Source:
         size=None,
         relation=lambda _types: "source",
         digest=digest.hexdigest,
+        locate=locate,
         early=False,
-        frame=pa.RecordBatchReader.from_batches(reader.schema, batches()),
+        frame=pa.RecordBatchReader.from_batches(schema, batches()),
     )
 
 

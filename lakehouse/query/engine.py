@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +20,23 @@ from lakehouse.catalog.catalog import Catalog
 from lakehouse.catalog.metadata import Relation, Version
 from lakehouse.catalog.names import literal
 from lakehouse.catalog.running import Runner, Running
-from lakehouse.config import QuerySettings, parse_size
-from lakehouse.errors import ParameterFault, QueryError, TableNotFound
+from lakehouse.config import Settings, parse_size
+from lakehouse.errors import (
+    NotFound,
+    QueryCancelled,
+    QueryError,
+    QueryMemory,
+    QueryTimeout,
+    TableNotFound,
+)
 from lakehouse.query import spool
 from lakehouse.query.cache import ResultCache, key_of
 from lakehouse.query.direct import DirectScan, Lease
 from lakehouse.query.result import Result, Rows, Source
+from lakehouse.query.script import Parameters, bind, check_parameters, grouped
 from lakehouse.query.statements import Parser, Shape, Statement
 
-Parameters = Mapping[str, Any] | Sequence[Any] | None
-
+_UNKNOWN = -1
 _BATCH = 100_000  # rows per batch while a result is taken in
 _NOTE_SQL = 20_000  # characters of SQL kept in a commit's note; the hash is always of all of it
 
@@ -52,7 +59,7 @@ class Engine:
     Args:
         database: the DuckDB instance with the lake attached.
         catalog: its catalog, whose writer takes the lock for writes.
-        settings: limits of this process.
+        settings: the effective settings.
         runner: waits for what runs, so that it can be stopped.
         pinned: opens an engine whose whole lake is pinned to a snapshot.
     """
@@ -61,7 +68,7 @@ class Engine:
         self,
         database: Database,
         catalog: Catalog,
-        settings: QuerySettings,
+        settings: Settings,
         runner: Runner,
         pinned: Callable[[int], Engine],
     ) -> None:
@@ -71,7 +78,7 @@ class Engine:
         self._pinned = pinned
         self._runner = runner
         self._parser = Parser()
-        self._cache = ResultCache(parse_size(settings.cache_size))
+        self._cache = ResultCache(parse_size(settings.query.cache_size))
         self._direct = DirectScan(database, catalog.metadata)
         self._local = threading.local()
         self._functions: frozenset[str] | None = None
@@ -87,14 +94,15 @@ class Engine:
         tables: Mapping[str, Any] | None = None,
     ) -> Result:
         """Run a script and return the result of its last statement; see `Lakehouse.sql`."""
+        self._database.check_open()
         if at is not None:
             engine = self._pinned(self._catalog.resolve(at))
             return engine.sql(query, params, limit=limit, timeout=timeout, tables=tables)
         statements = self._parser.parse(query)
-        _check_parameters(statements, params)
-        timeout = self._settings.timeout if timeout is None else timeout
+        check_parameters(statements, params)
+        timeout = self._settings.query.timeout if timeout is None else timeout
         with self._registered(tables or {}):
-            results = [self._run(group, params, limit, timeout, plain=bool(tables)) for group in _grouped(statements)]
+            results = [self._run(group, params, limit, timeout, plain=bool(tables)) for group in grouped(statements)]
         return results[-1]
 
     def close(self) -> None:
@@ -112,11 +120,15 @@ class Engine:
         if statement.kind == "session":
             self._local.session = True  # from now on names and settings may mean anything in this thread
         if statement.kind in ("write", "ddl") and self._catalog.writer.active is None:
-            with self._catalog.writer.transaction("sql", _headline(statement.text), **_sql_note(statement.text)):
+            with self._catalog.writer.transaction(
+                "sql", _headline(statement.text), **_sql_note(statement.text)
+            ) as transaction:
                 result = self._execute(statement, params, timeout)
-            result.snapshot = self._catalog.metadata.current()
+            result.snapshot = transaction.committed
             return result
-        return self._execute(statement, params, timeout)
+        result = self._execute(statement, params, timeout)
+        result.snapshot = self._catalog.metadata.current()
+        return result
 
     def _script(self, group: list[Statement], params: Parameters, limit: int | None, timeout: float | None) -> Result:
         """BEGIN … COMMIT in one script: one transaction, or nothing when it ends in ROLLBACK."""
@@ -134,11 +146,12 @@ class Engine:
         return result
 
     def _execute(self, statement: Statement, params: Parameters, timeout: float | None) -> Result:
-        """A statement with effects: its few result rows are taken at once."""
+        """A statement with effects: its few result rows are taken at once; the caller knows the snapshot."""
         connection = self._database.connection()
         with self._runner.query(statement.text, connection, timeout) as running, self._explained():
-            rows = self._runner.wait(running, lambda: _fetch(connection, statement.text, _bind(statement, params)))
-        return self._result(statement, running, rows, None, self._catalog.metadata.current())
+            bound = bind(statement, params)
+            rows = self._runner.wait(running, lambda: _fetch(connection, statement.text, bound))
+        return self._result(statement, running, rows, None, _UNKNOWN, bound=bound)
 
     def _read(
         self, statement: Statement, params: Parameters, limit: int | None, timeout: float | None, *, plain: bool
@@ -147,7 +160,7 @@ class Engine:
         text = statement.text
         if limit is not None and shape is not None:
             text = f"SELECT * FROM (\n{text}\n) LIMIT {int(limit)}"
-        bound = _bind(statement, params)
+        bound = bind(statement, params)
         free = plain or self._catalog.writer.active is not None or getattr(self._local, "session", False)
         snapshot = self._catalog.metadata.current()
         relations = None if free or shape is None else self._relations(shape, snapshot)
@@ -161,8 +174,19 @@ class Engine:
         key = key_of(read.text, read.parameters, snapshot, limit)
         if key is not None and (rows := self._cache.get(key)):
             with self._runner.query(read.text, self._database.root, timeout) as running:
-                return self._result(read.statement, running, rows, None, snapshot, cached=True)
-        lease = self._lease(read, snapshot)
+                return self._result(read.statement, running, rows, None, snapshot, bound=read.parameters, cached=True)
+        if lease := self._lease(read, snapshot):
+            try:
+                return self._read_rows(read, snapshot, limit, timeout, lease)
+            except (QueryTimeout, QueryCancelled, QueryMemory):
+                raise
+            except (NotFound, QueryError):
+                pass  # DuckLake tells it again in terms of the lake instead of its files
+        return self._read_rows(read, snapshot, limit, timeout, None)
+
+    def _read_rows(
+        self, read: _Read, snapshot: int, limit: int | None, timeout: float | None, lease: Lease | None
+    ) -> Result:
         with (
             self._database.lent() as connection,
             self._runner.query(read.text, connection, timeout) as running,
@@ -177,12 +201,13 @@ class Engine:
                 stack.callback(_end, connection)
                 snapshot = _current(connection)
             rows, complete = self._runner.wait(running, lambda: self._take(connection, read))
-        if complete:
-            if key is not None:
-                self._cache.put(key_of(read.text, read.parameters, snapshot, limit) or key, rows)
-            return self._result(read.statement, running, rows, None, snapshot)
-        source = self._source(read, snapshot)
-        return self._result(read.statement, running, rows, source, snapshot)
+        if not complete:
+            return self._result(
+                read.statement, running, rows, self._source(read, snapshot), snapshot, bound=read.parameters
+            )
+        if key := key_of(read.text, read.parameters, snapshot, limit):
+            self._cache.put(key, rows)
+        return self._result(read.statement, running, rows, None, snapshot, bound=read.parameters)
 
     def _read_anything(self, read: _Read, limit: int | None, timeout: float | None) -> Result:
         """A query over frames, files, temporary tables or the clock: its rows are all taken now, to disk if many."""
@@ -196,7 +221,7 @@ class Engine:
             rows = self._runner.wait(running, lambda: self._take_all(connection, read))
         if limit is not None:
             rows = Rows(rows.table.slice(0, limit), rows.types)
-        return self._result(read.statement, running, rows, None, snapshot)
+        return self._result(read.statement, running, rows, None, snapshot, bound=read.parameters)
 
     def _lease(self, read: _Read, snapshot: int) -> Lease | None:
         if not read.relations or read.shape is None:
@@ -205,12 +230,13 @@ class Engine:
 
     def _take(self, connection: duckdb.DuckDBPyConnection, read: _Read) -> tuple[Rows, bool]:
         reader, types = _open(connection, read.text, read.parameters, _BATCH)
-        table, complete = spool.first(reader, parse_size(self._settings.buffer_size))
+        table, complete = spool.first(reader, parse_size(self._settings.query.buffer_size))
         return Rows(table, types), complete
 
     def _take_all(self, connection: duckdb.DuckDBPyConnection, read: _Read) -> Rows:
         reader, types = _open(connection, read.text, read.parameters, _BATCH)
-        return Rows(spool.whole(reader, parse_size(self._settings.buffer_size), self._database.temp), types)
+        size, limit = parse_size(self._settings.query.buffer_size), parse_size(self._settings.storage.max_temp_size)
+        return Rows(spool.whole(reader, size, self._database.temp, limit), types)
 
     def _source(self, read: _Read, snapshot: int) -> Source:
         """How to read a large result again: pinned to its snapshot, on a connection of its own."""
@@ -252,13 +278,14 @@ class Engine:
         source: Source | None,
         snapshot: int,
         *,
+        bound: Any = None,
         cached: bool = False,
     ) -> Result:
         def explain(analyze: bool) -> str:
             verb = "EXPLAIN ANALYZE" if analyze and statement.kind == "read" else "EXPLAIN"
-            with faults.translated():
-                cursor = self._database.cursor()
-                return "\n".join(str(row[1]) for row in cursor.execute(f"{verb} {statement.text}").fetchall())
+            with self._database.lent() as connection, faults.translated():
+                plan = connection.execute(f"{verb} {statement.text}", bound).fetchall()
+            return "\n".join(str(row[1]) for row in plan)
 
         return Result(
             sql=statement.text,
@@ -267,7 +294,7 @@ class Engine:
             elapsed=running.elapsed,
             page=rows,
             source=source,
-            max_rows=self._settings.max_rows,
+            max_rows=self._settings.query.max_rows,
             cursor=self._database.cursor,
             explain=explain,
             kind=statement.kind,
@@ -341,62 +368,6 @@ _WINDOW = frozenset(
     "row_number rank dense_rank rank_dense percent_rank cume_dist ntile lag lead first_value last_value nth_value"
     " fill".split()
 )
-
-
-def _grouped(statements: list[Statement]) -> Iterator[list[Statement]]:
-    """Statements one by one, but everything from BEGIN to its COMMIT or ROLLBACK together.
-
-    Raises:
-        QueryError: a transaction is begun and not ended, or ended and not begun.
-    """
-    group: list[Statement] = []
-    groups: list[list[Statement]] = []
-    for statement in statements:
-        begins = statement.kind == "transaction" and statement.text.lower().startswith(("begin", "start"))
-        if group:
-            if begins:
-                raise QueryError("BEGIN inside a transaction", hint="end the first one before")
-            group.append(statement)
-            if statement.kind == "transaction":
-                groups.append(group)
-                group = []
-        elif begins:
-            group = [statement]
-        elif statement.kind == "transaction":
-            raise QueryError(f"{statement.text} without BEGIN in the same script", hint="see lake.transaction()")
-        else:
-            groups.append([statement])
-    if group:
-        raise QueryError(
-            "the script begins a transaction and does not end it; nothing was run",
-            hint="end it with COMMIT, or use `with lake.transaction():` over several calls",
-        )
-    yield from groups
-
-
-def _check_parameters(statements: list[Statement], params: Parameters) -> None:
-    wanted = frozenset[str]().union(*(statement.parameters for statement in statements))
-    if isinstance(params, Mapping):
-        given = {str(name) for name in params}
-    else:
-        given = {str(i) for i in range(1, len(params or ()) + 1)}
-    if missing := sorted(wanted - given):
-        named = ", ".join(f"${name}" for name in missing)
-        raise ParameterFault(
-            f"the query needs a value for {named}",
-            hint=f"given: {', '.join(sorted(given)) or 'nothing'}; pass params={{'{missing[0]}': …}}",
-        )
-    if unknown := sorted(given - wanted):
-        named = ", ".join(f"${name}" for name in sorted(wanted)) or "no parameters"
-        raise ParameterFault(f"the query has no parameter ${unknown[0]}", hint=f"it has {named}")
-
-
-def _bind(statement: Statement, params: Parameters) -> Any:
-    if not params or not statement.parameters:
-        return None
-    if isinstance(params, Mapping):
-        return {name: params[name] for name in statement.parameters}
-    return list(params)
 
 
 def _open(

@@ -197,7 +197,7 @@ class Result:
         while lines and not lines[-1].startswith("└"):  # DuckDB's own count is that of the page
             lines.pop()
         if lines and "┴" not in lines[-1] and len(lines) > 1 and lines[-2].startswith("│") and " rows" in lines[-2]:
-            lines = lines[:-2] + [lines[-1]]
+            lines = [*lines[:-2], lines[-1]]
         return "\n".join([*lines, self._caption()])
 
     def _repr_html_(self) -> str:

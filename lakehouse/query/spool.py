@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from lakehouse.errors import QueryMemory
+
 
 def first(reader: pa.RecordBatchReader, size: int) -> tuple[pa.Table, bool]:
     """The rows until they take `size` bytes, and whether those are all."""
@@ -20,8 +22,12 @@ def first(reader: pa.RecordBatchReader, size: int) -> tuple[pa.Table, bool]:
     return pa.Table.from_batches(batches, reader.schema), True
 
 
-def whole(reader: pa.RecordBatchReader, size: int, folder: Path) -> pa.Table:
-    """All rows: in memory up to `size` bytes, beyond that mapped from an unnamed file in `folder`."""
+def whole(reader: pa.RecordBatchReader, size: int, folder: Path, limit: int) -> pa.Table:
+    """All rows: in memory up to `size` bytes, beyond that mapped from an unnamed file in `folder`.
+
+    Raises:
+        QueryMemory: they take more than `limit` bytes.
+    """
     table, complete = first(reader, size)
     if complete:
         return table
@@ -32,5 +38,10 @@ def whole(reader: pa.RecordBatchReader, size: int, folder: Path) -> pa.Table:
             del table
             for batch in reader:
                 writer.write_batch(batch)
+                if Path(file.name).stat().st_size > limit:
+                    raise QueryMemory(
+                        f"the result takes more than {limit:,} bytes (storage.max_temp_size)",
+                        hint="select fewer rows or columns, or raise storage.max_temp_size",
+                    )
         # The mapping keeps the data after the name is gone; the file goes with the last reference.
         return pa.ipc.open_file(pa.memory_map(file.name)).read_all()

@@ -1,0 +1,55 @@
+# Everything a person does with a checkout. Needs Python 3.11 or newer with venv, make, and a package index.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo lab check test bench clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LAKE := $(CURDIR)/lake
+export LAKEHOUSE_PATH ?= $(LAKE)
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(BIN)/uv:
+	@echo "Making the environment $(VENV) …"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+
+# One stamp for each set of extras; a changed pyproject or pin installs anew.
+$(VENV)/.demo: $(BIN)/uv pyproject.toml constraints.txt
+	@echo "Installing lakehouse and the demo …"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.bench: $(BIN)/uv pyproject.toml constraints.txt
+	@echo "Installing lakehouse with all that its tests need …"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[bench]'
+	@touch $@ $(VENV)/.demo
+
+setup: $(VENV)/.bench ## Make .venv with everything for working on lakehouse
+	@sh scripts/system-packages.sh
+
+demo: $(VENV)/.demo ## Load real data, ask three questions, write a page
+	@$(BIN)/lakehouse demo
+
+lab: $(VENV)/.demo ## Open JupyterLab on the notebooks
+	@$(BIN)/jupyter lab --notebook-dir=notebooks
+
+check: $(VENV)/.bench ## Lint, types and the floors
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+test: $(VENV)/.bench check ## Check, then run all tests
+	@sh scripts/system-packages.sh
+	@$(BIN)/pytest
+
+bench: $(VENV)/.bench ## Measure, each figure beside its limit
+	@$(BIN)/python benchmarks/run.py
+
+clean: ## Remove the environment and every cache; lakes stay
+	rm -rf $(VENV) .bench .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

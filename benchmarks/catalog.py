@@ -1,0 +1,178 @@
+"""Catalog calls on a lake of 1,000 tables against the same questions asked of DuckDB's own views of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from _report import Report, main, median, plain, rounds, scratch
+
+import lakehouse
+from lakehouse import completion
+from lakehouse.catalog import extensions
+
+COLUMNS = 10
+COMPLETION_MS = 100.0
+
+
+def measure(quick: bool) -> Report:
+    """Open, list, describe, count and complete on a lake of 1,000 tables × 10 columns."""
+    count, repeats = (100, 3) if quick else (1000, 9)
+    report = Report(
+        f"Catalog calls, {count:,} tables × {COLUMNS} columns, median of {repeats} interleaved rounds",
+        "the same lake attached in plain DuckDB, asked through duckdb_tables(), duckdb_columns() and SQL",
+    )
+    with scratch() as folder:
+        path = folder / "lake"
+        _fill(path, count)
+
+        def open_lake() -> None:
+            lakehouse.open(path).close()
+
+        seconds = rounds(repeats, ours=open_lake, theirs=lambda: _attached(path).close())
+        _line(report, "open and close", seconds)
+        with lakehouse.open(path) as lake, _attached(path) as raw:
+            for what, ours, theirs in _questions(lake, raw, count):
+                assert ours() == theirs(), what
+                _line(report, what, rounds(repeats, ours=ours, theirs=theirs))
+            _complete(report, lake, count, repeats)
+    return report
+
+
+def _line(report: Report, what: str, seconds: dict[str, list[float]]) -> None:
+    report.add(what, median(seconds["ours"]) * 1000, "ms", median(seconds["theirs"]) * 1000)
+
+
+def _fill(path: Path, count: int) -> None:
+    columns = ", ".join(f"c{i} {'BIGINT' if i % 2 else 'VARCHAR'}" for i in range(COLUMNS))
+    row = ", ".join(f"'{i}'" for i in range(COLUMNS))
+    with lakehouse.open(path) as lake:
+        create = [f"CREATE TABLE t{i:04d} ({columns})" for i in range(count)]
+        lake.sql(";\n".join(["BEGIN", *create, "COMMIT"]))
+        # A row in every tenth table, so that counting has something to count.
+        insert = [f"INSERT INTO t{i:04d} VALUES ({row})" for i in range(0, count, 10)]
+        lake.sql(";\n".join(["BEGIN", *insert, "COMMIT"]))
+
+
+def _attached(path: Path) -> duckdb.DuckDBPyConnection:
+    """What a user without us would do."""
+    connection = plain()
+    extensions.load(connection, *extensions.CORE)
+    options = f"DATA_PATH '{path / 'data'}/', META_JOURNAL_MODE 'WAL', META_BUSY_TIMEOUT 10000"
+    connection.execute(f"ATTACH 'ducklake:sqlite:{path / 'catalog.sqlite'}' AS lake ({options}); USE lake")
+    return connection
+
+
+Question = tuple[str, Callable[[], Any], Callable[[], Any]]
+
+
+def _questions(lake: lakehouse.Lakehouse, raw: duckdb.DuckDBPyConnection, count: int) -> list[Question]:
+    """What is asked, how we answer and how plain DuckDB does: both must say the same."""
+    name = f"t{count // 2:04d}"
+    lookup = "FROM duckdb_tables() WHERE database_name = 'lake'"
+
+    def asked(sql: str) -> list[tuple[Any, ...]]:
+        return raw.execute(sql).fetchall()
+
+    def all_counts() -> dict[str, int]:
+        names = [row[0] for row in asked(f"SELECT table_name {lookup}")]
+        parts = [f"SELECT '{table}', count(*) FROM {table}" for table in names]
+        found: dict[str, int] = {}
+        for start in range(0, len(parts), 100):
+            found.update(dict(asked(" UNION ALL ".join(parts[start : start + 100]))))
+        return found
+
+    def our_counts() -> dict[str, int]:
+        tables = lake.catalog.tables()
+        counts = lake.catalog.counts([table._relation for table in tables], lake.catalog.metadata.current())
+        return {table.name: counts[table._relation.id][0] for table in tables}
+
+    return [
+        (
+            "tables(), first call after a commit",
+            lambda: _forget(lake) or [table.name for table in lake.catalog.tables()],
+            lambda: [row[0] for row in asked(f"SELECT table_name {lookup} ORDER BY 1")],
+        ),
+        (
+            "tables(), snapshot unchanged",
+            lambda: [table.name for table in lake.catalog.tables()],
+            lambda: [row[0] for row in asked(f"SELECT table_name {lookup} ORDER BY 1")],
+        ),
+        (
+            "table(name), first call after a commit",
+            lambda: _forget(lake) or lake.catalog.table(name).name,
+            lambda: asked(f"SELECT table_name {lookup} AND table_name = '{name}'")[0][0],
+        ),
+        (
+            "table(name), snapshot unchanged",
+            lambda: lake.catalog.table(name).name,
+            lambda: asked(f"SELECT table_name {lookup} AND table_name = '{name}'")[0][0],
+        ),
+        (
+            "table(name).schema",
+            lambda: [(column.name, column.type) for column in lake.catalog.table(name).schema],
+            lambda: asked(
+                "SELECT column_name, data_type FROM duckdb_columns()"
+                f" WHERE database_name = 'lake' AND table_name = '{name}' ORDER BY column_index"
+            ),
+        ),
+        (
+            "table(name).schema, against DESCRIBE",
+            lambda: [(column.name, column.type) for column in lake.catalog.table(name).schema],
+            lambda: [row[:2] for row in asked(f"DESCRIBE {name}")],
+        ),
+        (
+            "table(name).row_count",
+            lambda: lake.catalog.table("t0000").row_count,
+            lambda: asked("SELECT count(*) FROM t0000")[0][0],
+        ),
+        (
+            "current_snapshot()",
+            lambda: lake.catalog.current_snapshot().id,
+            lambda: asked("FROM lake.current_snapshot()")[0][0],
+        ),
+        ("rows of every table", our_counts, all_counts),
+    ]
+
+
+def _forget(lake: lakehouse.Lakehouse) -> None:
+    """Make the next call read the catalog, as it must when somebody has committed."""
+    lake.catalog.metadata._newest = lake.catalog.metadata._relations = None
+
+
+def _complete(report: Report, lake: lakehouse.Lakehouse, count: int, repeats: int) -> None:
+    """Completion of a table name and of a column behind an alias, the names read from the catalog each time."""
+    texts = {
+        "complete a table name, first after a commit": (f"SELECT * FROM t{count // 2000}", count // 10),
+        "complete a column behind an alias, first after a commit": (f"SELECT a. FROM t{count // 2:04d} a", COLUMNS),
+    }
+    for what, (text, least) in texts.items():
+        cursor = text.index("a.") + 2 if "a." in text else len(text)
+
+        def ask(text: str = text, cursor: int = cursor) -> int:
+            _forget(lake)
+            return len(completion.complete(text, cursor, _names(lake)).items)
+
+        assert ask() >= min(least, completion.MOST), what
+        report.add(what, median(rounds(repeats, ours=ask)["ours"]) * 1000, "ms", at_most=COMPLETION_MS)
+
+
+def _names(lake: lakehouse.Lakehouse) -> completion.Names:
+    """What a notebook hands to the completer: every table, its columns when they are asked for."""
+    catalog = lake.catalog
+    relations = {
+        (table.schema_name.lower(), table.name.lower()): completion.Relation(
+            table.schema_name,
+            table.name,
+            table.kind,
+            lambda table=table: [column.name for column in table.schema],
+        )
+        for table in [*catalog.tables(), *catalog.views()]
+    }
+    return completion.Names(relations, catalog.schemas())
+
+
+if __name__ == "__main__":
+    main(measure)

@@ -1,0 +1,173 @@
+"""How the notebook's answers look that are not query results: lists, receipts, plans and rehearsals."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lakehouse.lake import Lakehouse
+from lakehouse.query.result import Result
+from lakehouse.query.statements import Statement
+
+_UNITS = ("B", "KB", "MB", "GB", "TB")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A few rows of facts, as text or HTML."""
+
+    header: tuple[str, ...]
+    rows: Sequence[tuple[Any, ...]]
+    caption: str
+    numbers: frozenset[str] = frozenset()
+    """Columns that are set to the right."""
+
+    def __repr__(self) -> str:
+        cells = [self.header, *(tuple(_text(value) for value in row) for row in self.rows)]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(self.header))]
+        right = [name in self.numbers for name in self.header]
+        lines = [
+            "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)).rstrip()
+            for row in cells
+        ]
+        lines.insert(1, "  ".join("─" * width for width in widths))
+        return "\n".join([*lines, self.caption])
+
+    def _repr_html_(self) -> str:
+        align = [f"text-align:{'right' if name in self.numbers else 'left'}" for name in self.header]
+        head = "".join(f'<th style="{a}">{html.escape(n)}</th>' for n, a in zip(self.header, align, strict=True))
+        body = "".join(
+            "<tr>"
+            + "".join(f'<td style="{a}">{html.escape(_text(v))}</td>' for v, a in zip(row, align, strict=True))
+            + "</tr>"
+            for row in self.rows
+        )
+        return (
+            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+            f"<p><small>{html.escape(self.caption)}</small></p>"
+        )
+
+
+class Text(str):
+    """A text that shows itself as it is, line by line."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a statement without rows of its own has done; its repr is one line."""
+
+    result: Result
+
+    def __repr__(self) -> str:
+        what = "done"
+        if self.result.columns == ["Count"] and (row := self.result.fetchone()):
+            what = f"{_counted(int(row[0]), 'row')} changed"
+        kept = self.result.kind in ("write", "ddl", "transaction")
+        return f"{what}, snapshot {self.result.snapshot}" if kept else what
+
+
+def is_receipt(result: Result) -> bool:
+    """Whether a result is only DuckDB's word that something was done."""
+    return result.kind != "read" and result.columns in ([], ["Count"], ["Success"])
+
+
+def tables(lake: Lakehouse, schema: str | None) -> Listing:
+    """The tables and views of the lake, or of one schema.
+
+    Raises:
+        SchemaNotFound: there is no schema of that name.
+    """
+    wanted = {table.name for table in (*lake.catalog.tables(schema), *lake.catalog.views(schema))}
+    snapshot = lake.catalog.metadata.current()
+    relations = [
+        r
+        for r in lake.catalog.metadata.relations(snapshot).values()
+        if r.name in wanted and (schema is None or r.schema.lower() == schema.lower())
+    ]
+    # A view's rows are not counted: that would run its query.
+    counts = lake.catalog.counts([r for r in relations if r.kind == "table"], snapshot)
+    rows: list[tuple[Any, ...]] = []
+    for relation in relations:
+        name = relation.name if relation.schema == "main" else f"{relation.schema}.{relation.name}"
+        number, size = counts.get(relation.id, (None, None))
+        facts = ("", "") if number is None or size is None else (f"{number:,}", _size(size))
+        rows.append((name, relation.kind, *facts, relation.comment))
+    where = "" if schema is None else f" in schema {schema}"
+    caption = (
+        f"{_counted(len(counts), 'table')}, {_counted(len(rows) - len(counts), 'view')}{where}, snapshot {snapshot}"
+    )
+    return Listing(("table", "kind", "rows", "size", "comment"), rows, caption, frozenset({"rows", "size"}))
+
+
+def columns(lake: Lakehouse, name: str) -> Listing:
+    """The columns of one table or view.
+
+    Raises:
+        TableNotFound: there is none of that name.
+    """
+    table = lake.catalog.table(name)
+    rows = [(c.name, c.type, "" if c.nullable else "NOT NULL", c.comment) for c in table.schema]
+    caption = f"{table.kind} {table.full_name}: {_counted(len(rows), 'column')}, snapshot {table.version}"
+    return Listing(("column", "type", "nulls", "comment"), rows, caption)
+
+
+def snapshots(lake: Lakehouse, limit: int) -> Listing:
+    """The newest commits, newest first."""
+    rows = [
+        (s.id, s.time.astimezone().strftime("%Y-%m-%d %H:%M:%S"), s.author, s.message)
+        for s in lake.catalog.snapshots(limit)
+    ]
+    caption = f"{_counted(len(rows), 'snapshot')}; read one with %%sql --at ID"
+    return Listing(("snapshot", "time", "author", "message"), rows, caption, frozenset({"snapshot"}))
+
+
+def state(lake: Lakehouse) -> str:
+    """One line about a lake: what it holds and at which snapshot."""
+    snapshot = lake.catalog.current_snapshot()
+    kinds = [r.kind for r in lake.catalog.metadata.relations(snapshot.id).values()]
+    views = f", {_counted(kinds.count('view'), 'view')}" if "view" in kinds else ""
+    pinned = " (pinned)" if lake.snapshot is not None else " (read-only)" if lake.read_only else ""
+    when = snapshot.time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return f"snapshot {snapshot.id} of {when}{pinned}, {_counted(kinds.count('table'), 'table')}{views}"
+
+
+def rehearsal(statements: Sequence[Statement], values: Mapping[str, Any], frames: Mapping[str, Any]) -> Text:
+    """What would be run: every statement, what it is, its values, and the variables it uses as tables."""
+    parts = []
+    for number, statement in enumerate(statements, 1):
+        parts.append(f"{number}. {statement.kind} ({statement.verb.replace('_', ' ')})")
+        parts += [f"   {line}" for line in statement.text.splitlines()]
+        parts += [f"   ${name} = {_short(values[name])}" for name in sorted(statement.parameters)]
+    parts += [f"table {name} = {_kind(frame)}" for name, frame in frames.items()]
+    return Text("\n".join([*parts, "nothing was run"]))
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__module__.partition('.')[0].lstrip('_')} {type(value).__name__}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else " ".join(str(value).split())
+
+
+def _size(size: int) -> str:
+    number, unit = float(size), 0
+    while number >= 1000 and unit < len(_UNITS) - 1:
+        number, unit = number / 1000, unit + 1
+    return f"{number:.0f} {_UNITS[unit]}" if unit == 0 else f"{number:.1f} {_UNITS[unit]}"

@@ -1,0 +1,54 @@
+"""Casts that refuse what they cannot keep: DuckDB rounds 1.5 to 2 and cuts the time off a date in silence."""
+
+from __future__ import annotations
+
+import re
+
+from lakehouse.catalog.names import literal, quote
+
+_WHOLE = re.compile(r"^(?:U?(?:TINY|SMALL|BIG|HUGE)INT|U?INTEGER)$")
+_DECIMAL = re.compile(r"^DECIMAL\(\d+,\s*\d+\)$")
+_MEASURED = re.compile(r"^(?:U?(?:TINY|SMALL|BIG|HUGE)INT|U?INTEGER|DECIMAL\(.*|FLOAT|DOUBLE|DATE|TIME|TIMESTAMP.*)$")
+_ROUGH = frozenset({"FLOAT", "DOUBLE", "VARCHAR"})
+"""What anything measured may become: text keeps all digits, and a float is an approximation by nature."""
+
+
+def guarded(kind: str) -> bool:
+    """Whether text that is read as this type may lose something on the way."""
+    return bool(_WHOLE.match(kind) or _DECIMAL.match(kind)) or kind in ("DATE", "TIME")
+
+
+def cast(name: str, given: str, wanted: str) -> str:
+    """SQL of a column as another type; a value that would be rounded or cut is an error.
+
+    Args:
+        name: the column.
+        given: its DuckDB type.
+        wanted: the type it shall have.
+    """
+    column = quote(name)
+    if given == wanted:
+        return column
+    plain = f"CAST({column} AS {wanted})"
+    lost = _lost(column, plain, given, wanted)
+    if lost is None:
+        return f"{plain} AS {column}"
+    message = f"'the value ' || CAST({column} AS VARCHAR) || {literal(f' of column {name} does not fit {wanted}')}"
+    return f"CASE WHEN {lost} THEN error({message}) ELSE {plain} END AS {column}"
+
+
+def _lost(column: str, plain: str, given: str, wanted: str) -> str | None:
+    """The condition that a value does not survive the cast; None when every value does or the cast fails by itself."""
+    if given != "VARCHAR":
+        if not _MEASURED.match(given) or wanted in _ROUGH:
+            return None
+        return f"CAST({plain} AS {given}) IS DISTINCT FROM {column}"
+    if wanted == "DATE":
+        return f"length({column}) > 10 AND TRY_CAST({column} AS TIMESTAMP) IS DISTINCT FROM CAST({plain} AS TIMESTAMP)"
+    if wanted == "TIME":
+        return f"contains({column}, '-')"
+    if guarded(wanted):
+        fraction = " OR ".join(f"contains({column}, '{mark}')" for mark in (".", "e-", "E-"))
+        wide = "DECIMAL(38, 18)"
+        return f"({fraction}) AND TRY_CAST({column} AS {wide}) IS DISTINCT FROM TRY_CAST({plain} AS {wide})"
+    return None
