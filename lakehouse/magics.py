@@ -157,11 +157,15 @@ class Notebook:
         assert lake is not None
         options = {"at": wanted.at, "timeout": wanted.timeout, "tables": frames}
         if wanted.explain:
-            plan = displays.Text(_plan(lake, _explained(statements, wanted), wanted.analyze, bound, options))
+            plan = _plan(lake.sql(_explained(statements, wanted), bound, **options))
             return plan, plan
         result = lake.sql(wanted.sql, bound, limit=wanted.limit, **options)
         value = _as_type(result, wanted.type)
-        return value, displays.Done(result) if wanted.type is None and displays.is_receipt(result) else value
+        if wanted.type is not None:
+            return value, value
+        if statements[-1].verb == "EXPLAIN":
+            return value, _plan(result)
+        return value, displays.Done(result) if displays.is_receipt(result) else value
 
     def _current(self) -> Lakehouse:
         """The lake to work on: the one opened last, else the default one if it exists."""
@@ -169,8 +173,13 @@ class Notebook:
             folder = Path(os.environ.get(config.PATH_VARIABLE) or _DEFAULT_PATH).expanduser()
             if not (folder / MARKER_FILE).is_file():
                 raise LakeUnusable(f"no lake is open, and there is none at {folder}", hint="type %lake PATH")
-            self._lake = open_lake(folder)
+            self._work_on(open_lake(folder))
+        assert self._lake is not None
         return self._lake
+
+    def _work_on(self, lake: Lakehouse) -> None:
+        self._lake = lake
+        self._names.warm(lake)
 
     def _open(self, word: str, errand: cells.Errand, values: Mapping[str, Any]) -> None:
         where: Any = word
@@ -178,7 +187,7 @@ class Notebook:
             if (where := values.get(word[1:])) is None:
                 raise LakehouseError(f"there is no variable '{word[1:]}'", hint="%lake PATH takes a folder")
             if isinstance(where, Lakehouse) and not (errand.read_only or errand.at is not None):
-                self._lake = where
+                self._work_on(where)
                 return
             where = where.path if isinstance(where, Lakehouse) else str(where)
         folder = Path(where).expanduser()
@@ -191,9 +200,10 @@ class Notebook:
         at = errand.at
         if isinstance(at, str) and at.startswith("$"):
             at = values.get(at[1:])
-        self._lake = open_lake(where, at=at, read_only=errand.read_only)
+        lake = open_lake(where, at=at, read_only=errand.read_only)
+        self._work_on(lake)
         if new:
-            print(f"made a new lake at {self._lake.path}")
+            print(f"made a new lake at {lake.path}")
 
     def _listing(self, word: str, rest: Sequence[str], errand: cells.Errand) -> displays.Listing:
         if errand.at is not None or errand.read_only:
@@ -308,8 +318,8 @@ def _readable(text: str) -> Iterator[None]:
         raise
 
 
-def _explained(statements: Sequence[Statement], wanted: cells.Cell) -> Statement:
-    """The one statement to explain.
+def _explained(statements: Sequence[Statement], wanted: cells.Cell) -> str:
+    """The SQL that explains the one statement.
 
     Raises:
         QueryError: there are several, or it would be run although it does more than read.
@@ -318,16 +328,19 @@ def _explained(statements: Sequence[Statement], wanted: cells.Cell) -> Statement
         raise QueryError("--explain takes one statement", hint=f"the cell has {len(statements)}")
     if wanted.limit is not None:
         raise QueryError("--explain shows the plan of the query as it stands", hint="leave out --limit")
-    if wanted.analyze and (statements[0].kind != "read" or statements[0].verb == "COPY"):
+    statement = statements[0]
+    if wanted.analyze and (statement.kind != "read" or statement.verb == "COPY"):
         raise QueryError("--analyze runs the statement, and this one does more than read", hint="use --explain alone")
-    return statements[0]
+    if statement.verb == "EXPLAIN":
+        return statement.text
+    return f"EXPLAIN {'ANALYZE ' if wanted.analyze else ''}{statement.text}"
 
 
-def _plan(lake: Lakehouse, statement: Statement, analyze: bool, bound: dict[str, Any], options: dict[str, Any]) -> str:
-    text = statement.text
-    if statement.verb != "EXPLAIN":
-        text = f"EXPLAIN {'ANALYZE ' if analyze else ''}{text}"
-    return "\n".join(str(row[-1]) for row in lake.sql(text, bound, **options).fetchall())
+def _plan(result: Result) -> displays.Text:
+    """The text of an EXPLAIN; DuckDB gives none for PIVOT."""
+    return displays.Text(
+        "\n".join(str(row[-1]) for row in result.fetchall()) or "DuckDB shows no plan for this statement"
+    )
 
 
 def _as_type(result: Result, kind: str | None) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -96,8 +97,19 @@ class CatalogNames:
     """The names of one lake, read once for every snapshot."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._kept: tuple[Lakehouse, int, Names] | None = None
         self._functions: tuple[Sequence[str], Sequence[str]] | None = None
+
+    def warm(self, lake: Lakehouse) -> None:
+        """Begin to read the names of a lake just opened, so that the first completion need not wait for them."""
+        threading.Thread(target=self._warm, args=(lake,), name="lakehouse-names").start()
+
+    def _warm(self, lake: Lakehouse) -> None:
+        try:
+            self._lake(lake)
+        except Exception:
+            return  # closed meanwhile; a completion will ask again
 
     def read(self, lake: Lakehouse, values: Mapping[str, Any], hidden: Iterable[str] = ()) -> Names:
         """Everything that a query may name now.
@@ -120,26 +132,25 @@ class CatalogNames:
         )
 
     def _lake(self, lake: Lakehouse) -> Names:
-        metadata = lake.catalog.metadata
-        snapshot = metadata.current()
-        if self._kept is None or self._kept[0] is not lake or self._kept[1] != snapshot:
-            listed: dict[int, list[str]] = {}
-            for row in metadata.columns(snapshot):
-                listed.setdefault(row[0], []).append(row[2])
-            functions, table_functions = self.functions(lake)
-            names = Names(
-                relations={
-                    key: completion.Relation(r.schema, r.name, r.kind, _columns(lake, r, listed))
-                    for key, r in metadata.relations(snapshot).items()
-                },
-                schemas=metadata.schemas(snapshot),
-                functions=functions,
-                table_functions=table_functions,
-            )
-            self._kept = (lake, snapshot, names)
-        return self._kept[2]
+        with self._lock:
+            metadata = lake.catalog.metadata
+            snapshot = metadata.current()
+            if self._kept is None or self._kept[0] is not lake or self._kept[1] != snapshot:
+                columns = functools.cache(lambda: _by_table(metadata.columns(snapshot)))
+                functions, table_functions = self._all_functions(lake)
+                names = Names(
+                    relations={
+                        key: completion.Relation(r.schema, r.name, r.kind, _columns(lake, r, columns))
+                        for key, r in metadata.relations(snapshot).items()
+                    },
+                    schemas=metadata.schemas(snapshot),
+                    functions=functions,
+                    table_functions=table_functions,
+                )
+                self._kept = (lake, snapshot, names)
+            return self._kept[2]
 
-    def functions(self, lake: Lakehouse) -> tuple[Sequence[str], Sequence[str]]:
+    def _all_functions(self, lake: Lakehouse) -> tuple[Sequence[str], Sequence[str]]:
         """The names of DuckDB's functions and table functions; asked for once."""
         if self._functions is None:
             rows = lake.sql(
@@ -150,9 +161,16 @@ class CatalogNames:
         return self._functions
 
 
-def _columns(lake: Lakehouse, relation: Relation, listed: Mapping[int, list[str]]) -> Columns:
+def _by_table(rows: Iterable[Sequence[Any]]) -> dict[int, list[str]]:
+    listed: dict[int, list[str]] = {}
+    for row in rows:
+        listed.setdefault(row[0], []).append(row[2])
+    return listed
+
+
+def _columns(lake: Lakehouse, relation: Relation, listed: Callable[[], Mapping[int, list[str]]]) -> Columns:
     if relation.kind == "table":
-        return lambda: listed.get(relation.id, [])
+        return lambda: listed().get(relation.id, [])
 
     @functools.cache
     def of_view() -> Sequence[str]:

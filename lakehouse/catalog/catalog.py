@@ -166,15 +166,15 @@ class Catalog:
         return {table.full_name: counts[table.relation.id] for table in tables}
 
     def counts(self, relations: list[Relation], snapshot: int) -> dict[int, tuple[int, int]]:
-        """Exact rows and bytes by id, from the catalog alone where no row was ever deleted."""
+        """Exact rows and bytes by id, from the catalog alone where a file's rows are the table's rows."""
         totals = self.metadata.file_totals(snapshot)
         result: dict[int, tuple[int, int]] = {}
         counted: list[Relation] = []
-        deleted = self.metadata.tables_with_deletes()
+        doubtful = self.metadata.tables_with_deletes() | self.metadata.tables_with_later_rows(snapshot)
         inlined = self.metadata.inlined_totals(snapshot, [r.id for r in relations])
         for relation in relations:
             rows, size = totals.get(relation.id, (0, 0))
-            if relation.kind == "view" or relation.id in deleted:
+            if relation.kind == "view" or relation.id in doubtful:
                 counted.append(relation)
                 result[relation.id] = (0, size)
             else:

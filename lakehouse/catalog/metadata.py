@@ -226,6 +226,15 @@ class Metadata:
         found = {row[0] for row in self.rows("i", "SELECT DISTINCT table_id FROM ducklake_delete_file")}
         return found | {int(name.removeprefix(prefix)) for (name,) in names if name.removeprefix(prefix).isdigit()}
 
+    def tables_with_later_rows(self, snapshot: int) -> set[int]:
+        """Ids of the tables whose files, merged since, also hold rows that came after a snapshot."""
+        rows = self.rows(
+            "i",
+            "SELECT DISTINCT table_id FROM ducklake_data_file"
+            f" WHERE {visible(snapshot)} AND CAST(partial_max AS INTEGER) > {snapshot}",
+        )
+        return {row[0] for row in rows}
+
 
 def visible(snapshot: int, alias: str | None = None) -> str:
     """The condition that a versioned catalog row is there at a snapshot."""

@@ -340,6 +340,8 @@ def test_explain(session):
     assert "flights" in plan
     assert "JOIN" in plan
     assert "Total Time" in repr(session.run("%sql --explain --analyze SELECT * FROM flights"))
+    assert "flights" in repr(session.run("%sql EXPLAIN SELECT * FROM flights"))
+    assert repr(session.run("%sql --explain PIVOT flights ON delay")) == "DuckDB shows no plan for this statement"
     session.run("%sql --explain DELETE FROM flights")
     assert rows(session.run("%sql SELECT count(*) FROM flights")) == [(10,)]
     session.fails("%sql --explain --analyze DELETE FROM flights", QueryError)

@@ -1,0 +1,203 @@
+"""Folders that are no lake, or no longer, or not ours to write: a clear error each, and nothing touched."""
+
+import json
+import os
+
+import pytest
+
+import lakehouse
+from lakehouse import errors
+
+
+def content(folder):
+    return {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*"))}
+
+
+@pytest.fixture
+def closed(tmp_path):
+    """A lake with one table that nobody has open."""
+    with lakehouse.open(tmp_path / "lake") as lake:
+        lake.sql("CREATE TABLE t AS SELECT 1 AS x")
+    return tmp_path / "lake"
+
+
+def test_a_file(tmp_path):
+    (tmp_path / "lake").write_text("hello")
+    with pytest.raises(errors.LakeUnusable, match="is a file, not a lake folder"):
+        lakehouse.open(tmp_path / "lake")
+    with pytest.raises(errors.LakehouseError, match="lake"):
+        lakehouse.open(tmp_path / "lake" / "below")
+    assert (tmp_path / "lake").read_text() == "hello"
+
+
+def test_a_folder_of_other_things(tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"x")
+    with pytest.raises(errors.LakeUnusable, match=r"holds other things \(photo.jpg\)"):
+        lakehouse.open(tmp_path)
+    assert content(tmp_path) == {"photo.jpg": 1}
+
+
+def test_a_settings_file_may_be_there_first(tmp_path):
+    (tmp_path / "lakehouse.toml").write_text("[catalog]\nauthor = 'ann'\n")
+    with lakehouse.open(tmp_path) as lake:
+        assert lake.settings.catalog.author == "ann"
+
+
+def test_no_lake_to_read(tmp_path):
+    for how in ({"read_only": True}, {"at": 3}):
+        with pytest.raises(errors.LakeUnusable, match="there is no lake at"):
+            lakehouse.open(tmp_path / "lake", **how)
+    assert not (tmp_path / "lake").exists()
+
+
+def test_a_newer_format(closed):
+    (closed / "lake.json").write_text(json.dumps({"format": 99}))
+    before = content(closed)
+    with pytest.raises(errors.LakeTooNew, match=r"has format 99; this version reads up to 1\n.*upgrade"):
+        lakehouse.open(closed)
+    assert content(closed) == before
+
+
+def test_a_newer_ducklake(closed, child):
+    # Another process edits the catalog: a second SQLite in this one would break the first one's locks.
+    child(
+        "import sqlite3\nwith sqlite3.connect(args[0]) as c:\n"
+        "    c.execute(\"UPDATE ducklake_metadata SET value = '99.0' WHERE key = 'version'\")\n",
+        closed / "catalog.sqlite",
+    ).end()
+    with pytest.raises(errors.LakeTooNew, match="newer DuckLake"):
+        lakehouse.open(closed)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "x"}', "{}"])
+def test_a_damaged_marker(closed, text):
+    (closed / "lake.json").write_text(text)
+    with pytest.raises(errors.LakeUnusable, match="is damaged"):
+        lakehouse.open(closed)
+
+
+def test_a_lost_catalog(closed):
+    (closed / "catalog.sqlite").unlink()
+    before = content(closed)
+    for how in ({}, {"read_only": True}):
+        with pytest.raises(errors.LakeUnusable, match="lost its catalog"):
+            lakehouse.open(closed, **how)
+    assert content(closed) == before
+
+
+@pytest.mark.parametrize("data", [b"", b"not a database at all, just text" * 100])
+def test_a_damaged_catalog(closed, data):
+    (closed / "catalog.sqlite").write_bytes(data)
+    with pytest.raises(errors.LakeUnusable, match="catalog"):
+        lakehouse.open(closed, read_only=True)
+    with pytest.raises(errors.LakeUnusable, match="catalog"):
+        lakehouse.open(closed)
+    assert (closed / "catalog.sqlite").read_bytes() == data
+
+
+def test_a_lost_data_file(closed):
+    with lakehouse.open(closed) as lake:
+        lake.sql("CREATE TABLE u AS SELECT range AS x FROM range(1000)")
+    for path in (closed / "data").rglob("*.parquet"):
+        path.unlink()
+    with lakehouse.open(closed) as lake:
+        with pytest.raises(errors.LakehouseError, match="parquet"):
+            lake.sql("SELECT sum(x) FROM u").fetchall()
+        assert lake.sql("FROM t").fetchall() == [(1,)]
+
+
+NOBODY = """
+import os
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+"""
+TRY = """
+import lakehouse
+def attempt(work):
+    try:
+        say(['done', str(work())])
+    except lakehouse.LakehouseError as error:
+        say([type(error).__name__, str(error)])
+"""
+
+
+def as_other_user():
+    """As root, what makes the child another user; otherwise modes alone keep this one out."""
+    return NOBODY if os.geteuid() == 0 else ""
+
+
+@pytest.fixture
+def reachable(tmp_path):
+    """The folders above the lake may be passed by everybody."""
+    for folder in [tmp_path, *tmp_path.parents]:
+        if folder.stat().st_uid == os.geteuid() and len(folder.parts) > 2:
+            folder.chmod(folder.stat().st_mode | 0o055)
+    return tmp_path
+
+
+def test_a_folder_that_may_not_be_written(reachable, child):
+    (reachable / "locked").mkdir()
+    (reachable / "locked").chmod(0o555)
+    code = "import lakehouse, lakehouse.lake, duckdb, pyarrow\n" + as_other_user() + TRY
+    code += "attempt(lambda: lakehouse.open(args[0] + '/locked/lake'))\nattempt(lambda: lakehouse.open(args[0] + '/locked'))"
+    for kind, text in child(code, reachable).end():
+        assert kind == "LakeUnusable"
+        assert "ermission denied" in text
+    assert list((reachable / "locked").iterdir()) == []
+
+
+def test_a_system_folder_that_nobody_can_write():
+    with pytest.raises(errors.LakeUnusable, match="cannot be made"):
+        lakehouse.open("/proc/lake")
+
+
+def test_a_lake_of_somebody_else_can_be_read_but_not_written(closed, reachable, child):
+    for path in [closed, *closed.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    code = "import lakehouse, lakehouse.lake, duckdb, pyarrow\n" + as_other_user() + TRY
+    code += (
+        "attempt(lambda: lakehouse.open(args[0]).sql('INSERT INTO t VALUES (2)'))\n"
+        "attempt(lambda: lakehouse.open(args[0], read_only=True).sql('FROM t').fetchall())\n"
+        "open(args[0] + '/../secret.csv')\n"
+    ).replace("open(args[0] + '/../secret.csv')\n", "")
+    wrote, read = child(code, closed).end()
+    assert wrote[0] in ("LakeUnusable", "LakeReadOnly")
+    assert wrote[1]
+    assert read[0] in ("done", "LakeUnusable")
+    with lakehouse.open(closed) as lake:
+        assert lake.sql("FROM t").fetchall() == [(1,)]
+
+
+def test_a_source_that_may_not_be_read(reachable, child):
+    (reachable / "secret.csv").write_text("id\n1\n")
+    (reachable / "secret.csv").chmod(0)
+    (reachable / "open").mkdir()
+    (reachable / "open").chmod(0o777)
+    code = "import lakehouse, lakehouse.lake, duckdb, pyarrow\n" + as_other_user() + TRY
+    code += "lake = lakehouse.open(args[0] + '/open/lake')\nattempt(lambda: lake.ingest(args[0] + '/secret.csv', 't'))"
+    code += "\nsay([len(lake.catalog.snapshots())])"
+    refused, snapshots = child(code, reachable).end()
+    assert refused[0] == "SourceUnreadable"
+    assert "ermission denied" in refused[1]
+    assert snapshots == [1]
+
+
+def test_the_default_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with lakehouse.open() as lake:
+        assert lake.path == tmp_path / "lake"
+    monkeypatch.setenv("LAKEHOUSE_PATH", str(tmp_path / "other"))
+    with lakehouse.open() as lake:
+        assert lake.path == tmp_path / "other"
+
+
+def test_a_closed_lake(closed):
+    lake = lakehouse.open(closed)
+    lake.close()
+    lake.close()
+    for work in (
+        lambda: lake.sql("FROM t"),
+        lambda: lake.catalog.tables(),
+        lambda: lake.sql("INSERT INTO t VALUES (1)"),
+    ):
+        with pytest.raises(errors.LakeClosed, match="is closed"):
+            work()
