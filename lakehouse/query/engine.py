@@ -295,7 +295,7 @@ class Engine:
             page=rows,
             source=source,
             max_rows=self._settings.query.max_rows,
-            cursor=self._database.cursor,
+            database=self._database,
             explain=explain,
             kind=statement.kind,
             cached=cached,
@@ -326,12 +326,13 @@ class Engine:
     def _pure(self) -> frozenset[str]:
         """DuckDB's own functions that always give the same value for the same arguments."""
         if self._functions is None:
-            rows = self._database.cursor().execute(
-                "SELECT function_name FROM duckdb_functions() WHERE internal"
-                " GROUP BY function_name HAVING bool_and(coalesce(stability = 'CONSISTENT', false)"
-                " OR function_type = 'aggregate')"
-            )
-            self._functions = frozenset(row[0].lower() for row in rows.fetchall()) | _WINDOW
+            with self._database.lent() as connection:
+                rows = connection.execute(
+                    "SELECT function_name FROM duckdb_functions() WHERE internal"
+                    " GROUP BY function_name HAVING bool_and(coalesce(stability = 'CONSISTENT', false)"
+                    " OR function_type = 'aggregate')"
+                ).fetchall()
+            self._functions = frozenset(row[0].lower() for row in rows) | _WINDOW
         return self._functions
 
     @contextmanager

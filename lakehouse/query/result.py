@@ -6,7 +6,7 @@ import html
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import duckdb
     import pandas
     import polars
+
+    from lakehouse.catalog.attach import Database
+
+T = TypeVar("T")
 
 PAGE_ROWS = 20
 _LOST_IN_ARROW = frozenset({"HUGEINT", "UHUGEINT", "UUID", "JSON", "BIT", "TIME WITH TIME ZONE"})
@@ -69,7 +73,7 @@ class Result:
         page: Rows,
         source: Source | None,
         max_rows: int,
-        cursor: Callable[[], duckdb.DuckDBPyConnection],
+        database: Database,
         explain: Callable[[bool], str],
         kind: str = "read",
         cached: bool = False,
@@ -88,7 +92,7 @@ class Result:
         self._page = page
         self._source = source
         self._max_rows = max_rows
-        self._cursor = cursor
+        self._database = database
         self._explain = explain
         self._count: int | None = None if source else page.table.num_rows
 
@@ -122,7 +126,7 @@ class Result:
         Raises:
             ResultTooLarge: there are more rows than `query.max_rows`.
         """
-        return self._whole().relation(self._cursor()).df()
+        return self._using(self._whole(), lambda relation: relation.df())
 
     def pl(self) -> polars.DataFrame:
         """All rows as a Polars DataFrame (needs `polars`).
@@ -141,7 +145,7 @@ class Result:
         Raises:
             ResultTooLarge: there are more rows than `query.max_rows`.
         """
-        return self._whole().relation(self._cursor())
+        return self._whole().relation(self._database.cursor())
 
     def reader(self, batch_rows: int = 100_000) -> pa.RecordBatchReader:
         """All rows as a stream of Arrow batches of about `batch_rows` rows, however many there are."""
@@ -155,17 +159,17 @@ class Result:
         Raises:
             ResultTooLarge: there are more rows than `query.max_rows`.
         """
-        return self._whole().relation(self._cursor()).fetchall()
+        return self._using(self._whole(), _fetchall)
 
     def fetchone(self) -> tuple[Any, ...] | None:
         """The first row as a Python tuple, or None."""
-        rows = self._first(1).relation(self._cursor()).fetchall()
+        rows = self._using(self._first(1), _fetchall)
         return rows[0] if rows else None
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         for batch in self.reader():
             rows = Rows(pa.Table.from_batches([batch]), self._page.types)
-            yield from rows.relation(self._cursor()).fetchall()
+            yield from self._using(rows, _fetchall)
 
     def explain(self, analyze: bool = False) -> str:
         """DuckDB's plan of the query; with `analyze` it is run again and timed."""
@@ -182,17 +186,17 @@ class Result:
     def records(self, limit: int | None = None) -> list[dict[str, Any]]:
         """Rows as dictionaries; all, or the first `limit`."""
         rows = self._whole() if limit is None else self._first(limit)
-        return [dict(zip(self.columns, row, strict=True)) for row in rows.relation(self._cursor()).fetchall()]
+        return [dict(zip(self.columns, row, strict=True)) for row in self._using(rows, _fetchall)]
 
     def page(self, rows: int = PAGE_ROWS) -> list[tuple[Any, ...]]:
         """The first rows as Python tuples, without reading the rest."""
-        return self._first(rows).relation(self._cursor()).fetchall()
+        return self._using(self._first(rows), _fetchall)
 
     def __repr__(self) -> str:
         if not self.columns:
             return f"({self.kind}: done)"
         first = self._first(PAGE_ROWS)
-        box = str(first.relation(self._cursor()).limit(PAGE_ROWS)).rstrip()
+        box = self._using(first, lambda relation: str(relation.limit(PAGE_ROWS))).rstrip()
         lines = box.splitlines()
         while lines and not lines[-1].startswith("└"):  # DuckDB's own count is that of the page
             lines.pop()
@@ -259,10 +263,20 @@ class Result:
         from lakehouse.catalog import faults
         from lakehouse.catalog.names import literal
 
-        cursor = self._cursor()
-        with faults.translated():
-            cursor.register("result", self._page.relation(cursor).to_arrow_table())
-            cursor.execute(f"COPY (FROM result) TO {literal(str(path))} {options}")
+        with self._database.lent() as connection, faults.translated():
+            connection.register("result", self._page.relation(connection).to_arrow_table())
+            try:
+                connection.execute(f"COPY (FROM result) TO {literal(str(path))} {options}")
+            finally:
+                connection.unregister("result")
+
+    def _using(self, rows: Rows, use: Callable[[duckdb.DuckDBPyRelation], T]) -> T:
+        with self._database.lent() as connection:
+            return use(rows.relation(connection))
+
+
+def _fetchall(relation: duckdb.DuckDBPyRelation) -> list[tuple[Any, ...]]:
+    return relation.fetchall()
 
 
 def _take(reader: pa.RecordBatchReader, rows: int) -> pa.Table:

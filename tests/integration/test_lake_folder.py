@@ -196,7 +196,7 @@ def test_a_closed_lake(closed):
     lake.close()
     for work in (
         lambda: lake.sql("FROM t"),
-        lambda: lake.catalog.tables(),
+        lake.catalog.tables,
         lambda: lake.sql("INSERT INTO t VALUES (1)"),
     ):
         with pytest.raises(errors.LakeClosed, match="is closed"):

@@ -8,7 +8,7 @@ from datetime import date, datetime
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=12)
@@ -111,6 +111,7 @@ def frame(rows):
     return pa.table({name: [row[i] for row in rows] for i, name in enumerate(SCHEMA.names)}, schema=SCHEMA)
 
 
+@settings(max_examples=8)
 @given(
     parts=st.lists(st.lists(VALUES, min_size=1, max_size=60), min_size=1, max_size=3),
     conditions=st.lists(CONDITIONS, min_size=3, max_size=5),
@@ -154,3 +155,4 @@ def test_filters_answer_as_plain_duckdb_does(lake, parts, conditions, change, re
     remember()
     for version in dict.fromkeys(states):
         check(version)
+    plain.close()

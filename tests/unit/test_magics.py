@@ -28,16 +28,18 @@ from lakehouse.errors import (
 )
 from lakehouse.magics import Notebook
 
+FLIGHTS = "%sql CREATE TABLE flights AS SELECT i AS id, i % 3 AS delay, 'f' || i AS \"odd name\" FROM range(10) t(i)"
+
 
 class Session:
     """An IPython session: `run` gives what a cell gives, `fails` how it fails."""
 
-    def __init__(self, capsys) -> None:
+    def __init__(self, capsys=None) -> None:
         config = Config()
         config.HistoryManager.enabled = False
         config.InteractiveShell.colors = "nocolor"
         self.shell = InteractiveShell(config=config)
-        self._capsys = capsys
+        self.capsys = capsys
 
     def run(self, cell: str):
         done = self.shell.run_cell(cell)
@@ -56,7 +58,7 @@ class Session:
         return shown
 
     def printed(self) -> str:
-        out, err = self._capsys.readouterr()
+        out, err = self.capsys.readouterr()
         return out + err
 
     def complete(self, cell: str) -> list[str]:
@@ -86,12 +88,27 @@ def session(bare):
     """A session on a lake with flights, airlines and a view."""
     bare.run("%load_ext lakehouse")
     bare.run("%lake lake")
-    bare.run(
-        "%sql CREATE TABLE flights AS SELECT i AS id, i % 3 AS delay, 'f' || i AS \"odd name\" FROM range(10) t(i)"
-    )
+    bare.run(FLIGHTS)
     bare.run("%sql CREATE VIEW late AS SELECT id, delay FROM flights WHERE delay = 2")
     bare.printed()
     return bare
+
+
+@pytest.fixture(scope="module")
+def _shared(tmp_path_factory):
+    session = Session()
+    session.run("%load_ext lakehouse")
+    session.run(f"%lake {tmp_path_factory.mktemp('shared') / 'lake'}")
+    session.run(FLIGHTS)
+    yield session
+    session.shell.run_cell("%unload_ext lakehouse")
+
+
+@pytest.fixture
+def reader(_shared, capsys):
+    """A session on flights that many tests share: they read only, and leave variables behind."""
+    _shared.capsys = capsys
+    return _shared
 
 
 def rows(value) -> list[tuple]:
@@ -214,13 +231,13 @@ def test_snapshots(session):
 # Running SQL
 
 
-def test_line_and_cell(session):
-    assert rows(session.run("%sql SELECT count(*) FROM flights")) == [(10,)]
-    assert rows(session.run("%%sql\nSELECT count(*) -- all of them\nFROM flights\nWHERE id > 7")) == [(2,)]
-    assert rows(session.run("%%sql SELECT id\nFROM flights WHERE id = 3")) == [(3,)]
-    assert rows(session.run("answer = %sql SELECT 42\nanswer")) == [(42,)]
-    assert rows(session.run("%sql SELECT 8 << 1")) == [(16,)]
-    assert rows(session.run("%%sql\nSELECT '{x}', '$y', \"odd name\" FROM flights WHERE id = 0")) == [
+def test_line_and_cell(reader):
+    assert rows(reader.run("%sql SELECT count(*) FROM flights")) == [(10,)]
+    assert rows(reader.run("%%sql\nSELECT count(*) -- all of them\nFROM flights\nWHERE id > 7")) == [(2,)]
+    assert rows(reader.run("%%sql SELECT id\nFROM flights WHERE id = 3")) == [(3,)]
+    assert rows(reader.run("answer = %sql SELECT 42\nanswer")) == [(42,)]
+    assert rows(reader.run("%sql SELECT 8 << 1")) == [(16,)]
+    assert rows(reader.run("%%sql\nSELECT '{x}', '$y', \"odd name\" FROM flights WHERE id = 0")) == [
         ("{x}", "$y", "f0")
     ]
 
@@ -242,16 +259,16 @@ def test_line_and_cell(session):
         "%sql --limit 1 kept << SELECT 42 AS x",
     ],
 )
-def test_results_go_into_a_variable_and_show_nothing(session, cell):
-    assert session.run(cell) is None
-    assert session.printed() == ""
-    assert rows(session["kept"]) == [(42,)]
-    assert session["kept"].columns == ["x"]
+def test_results_go_into_a_variable_and_show_nothing(reader, cell):
+    assert reader.run(cell) is None
+    assert reader.printed() == ""
+    assert rows(reader["kept"]) == [(42,)]
+    assert reader["kept"].columns == ["x"]
 
 
-def test_a_result_can_be_kept_and_shown(session):
-    assert rows(session.run("%sql kept= << SELECT 42")) == [(42,)]
-    assert rows(session["kept"]) == [(42,)]
+def test_a_result_can_be_kept_and_shown(reader):
+    assert rows(reader.run("%sql kept= << SELECT 42")) == [(42,)]
+    assert rows(reader["kept"]) == [(42,)]
 
 
 def test_results_show_themselves(session):
@@ -262,28 +279,28 @@ def test_results_show_themselves(session):
 
 
 @pytest.mark.parametrize("name", ["2x", "a-b", "class", "a.b"])
-def test_only_variables_can_take_a_result(session, name):
-    assert "cannot be the name of a variable" in session.fails(f"%sql {name} << SELECT 1", LakehouseError)
-    session.fails(f"%sql --output {name} SELECT 1", LakehouseError)
+def test_only_variables_can_take_a_result(reader, name):
+    assert "cannot be the name of a variable" in reader.fails(f"%sql {name} << SELECT 1", LakehouseError)
+    reader.fails(f"%sql --output {name} SELECT 1", LakehouseError)
 
 
-def test_two_targets_are_one_too_many(session):
-    session.fails("%sql --output a b << SELECT 1", LakehouseError)
+def test_two_targets_are_one_too_many(reader):
+    reader.fails("%sql --output a b << SELECT 1", LakehouseError)
 
 
-def test_types(session):
+def test_types(reader):
     query = "SELECT id, delay FROM flights WHERE id < 2 ORDER BY 1"
-    assert isinstance(session.run(f"%sql {query}"), Result)
-    frame = session.run(f"%sql --type df {query}")
+    assert isinstance(reader.run(f"%sql {query}"), Result)
+    frame = reader.run(f"%sql --type df {query}")
     assert isinstance(frame, pd.DataFrame)
     assert frame["delay"].tolist() == [0, 1]
-    table = session.run(f"%sql --type arrow {query}")
+    table = reader.run(f"%sql --type arrow {query}")
     assert isinstance(table, pa.Table)
-    polars = session.run(f"%sql --type pl {query}")
+    polars = reader.run(f"%sql --type pl {query}")
     assert isinstance(polars, pl.DataFrame)
-    session.run(f"%sql kept << --type relation {query}")
-    assert session["kept"].filter("id = 1").fetchall() == [(1, 1)]
-    assert "df" in session.fails(f"%sql --type dff {query}", LakehouseError)
+    reader.run(f"%sql kept << --type relation {query}")
+    assert reader["kept"].filter("id = 1").fetchall() == [(1, 1)]
+    assert "df" in reader.fails(f"%sql --type dff {query}", LakehouseError)
 
 
 def test_at(session):
@@ -299,20 +316,20 @@ def test_at(session):
     session.fails("%sql --at $never SELECT 1", ParameterFault)
 
 
-def test_limit(session):
-    assert len(session.run("%sql --limit 3 SELECT * FROM flights")) == 3
-    assert len(session.run("%sql SELECT * FROM flights --limit 3")) == 3
-    assert len(session.run("%sql --limit 0 SELECT * FROM flights")) == 0
+def test_limit(reader):
+    assert len(reader.run("%sql --limit 3 SELECT * FROM flights")) == 3
+    assert len(reader.run("%sql SELECT * FROM flights --limit 3")) == 3
+    assert len(reader.run("%sql --limit 0 SELECT * FROM flights")) == 0
     for wrong in ("-1", "x", "1.5"):
-        assert "--limit" in session.fails(f"%sql --limit {wrong} SELECT 1", LakehouseError)
+        assert "--limit" in reader.fails(f"%sql --limit {wrong} SELECT 1", LakehouseError)
 
 
-def test_timeout(session):
+def test_timeout(reader):
     endless = "SELECT count(*) FROM range(100000000000) t(i) WHERE i % 7 = 3"
-    assert "0.3 s" in session.fails(f"%sql --timeout 0.3 {endless}", QueryTimeout)
-    assert rows(session.run("%sql SELECT 1")) == [(1,)]
-    session.fails("%sql --timeout 0 SELECT 1", LakehouseError)
-    session.fails("%sql --timeout nan SELECT 1", LakehouseError)
+    assert "0.3 s" in reader.fails(f"%sql --timeout 0.3 {endless}", QueryTimeout)
+    assert rows(reader.run("%sql SELECT 1")) == [(1,)]
+    reader.fails("%sql --timeout 0 SELECT 1", LakehouseError)
+    reader.fails("%sql --timeout nan SELECT 1", LakehouseError)
 
 
 def test_no_execute_runs_nothing(session):
@@ -403,40 +420,40 @@ def test_a_script_is_one_commit_and_gives_its_last_rows(session):
         ({"a": 1}, {"a": 1}),
     ],
 )
-def test_values(session, value, expected):
-    session["value"] = value
-    assert rows(session.run("%sql SELECT $value")) == [(expected,)]
+def test_values(reader, value, expected):
+    reader["value"] = value
+    assert rows(reader.run("%sql SELECT $value")) == [(expected,)]
 
 
 @pytest.mark.parametrize("ids", [[1, 2], (1, 2), np.array([1, 2]), pd.Series([1, 2]), {1, 2}])
-def test_lists_of_values(session, ids):
-    session["ids"] = ids
-    assert len(session.run("%sql SELECT * FROM flights WHERE id = ANY($ids)")) == 2
-    assert len(session.run("%%sql\nSELECT * FROM flights WHERE id IN $ids")) == 2
+def test_lists_of_values(reader, ids):
+    reader["ids"] = ids
+    assert len(reader.run("%sql SELECT * FROM flights WHERE id = ANY($ids)")) == 2
+    assert len(reader.run("%%sql\nSELECT * FROM flights WHERE id IN $ids")) == 2
 
 
-def test_values_are_never_sql(session):
-    session["name"] = "x'; DROP TABLE flights; --"
-    assert rows(session.run("%sql SELECT $name")) == [("x'; DROP TABLE flights; --",)]
-    assert rows(session.run("%sql SELECT count(*) FROM flights")) == [(10,)]
+def test_values_are_never_sql(reader):
+    reader["name"] = "x'; DROP TABLE flights; --"
+    assert rows(reader.run("%sql SELECT $name")) == [("x'; DROP TABLE flights; --",)]
+    assert rows(reader.run("%sql SELECT count(*) FROM flights")) == [(10,)]
 
 
-def test_values_of_a_function(session):
-    session.run("def of(n):\n    return get_ipython().run_line_magic('sql', 'SELECT $n + 1')")
-    session.run("def inner(m):\n    found = %sql SELECT $m * 2\n    return found")
-    assert rows(session.run("inner(21)")) == [(42,)]
+def test_values_of_a_function(reader):
+    reader.run("def of(n):\n    return get_ipython().run_line_magic('sql', 'SELECT $n + 1')")
+    reader.run("def inner(m):\n    found = %sql SELECT $m * 2\n    return found")
+    assert rows(reader.run("inner(21)")) == [(42,)]
 
 
-def test_unusable_values_are_named(session):
-    session["origin"] = "JFK"
-    shown = session.fails("%sql SELECT $orign", ParameterFault)
+def test_unusable_values_are_named(reader):
+    reader["origin"] = "JFK"
+    shown = reader.fails("%sql SELECT $orign", ParameterFault)
     assert "'orign'" in shown
     assert "did you mean origin?" in shown
-    session["frame"] = pd.DataFrame({"a": [1]})
-    assert "without $" in session.fails("%sql SELECT $frame", ParameterFault)
-    session["function"] = len
-    assert "$function" in session.fails("%sql SELECT $function", ParameterFault)
-    assert "$name instead of ?" in session.fails("%%sql\nSELECT ?", ParameterFault)
+    reader["frame"] = pd.DataFrame({"a": [1]})
+    assert "without $" in reader.fails("%sql SELECT $frame", ParameterFault)
+    reader["function"] = len
+    assert "$function" in reader.fails("%sql SELECT $function", ParameterFault)
+    assert "$name instead of ?" in reader.fails("%%sql\nSELECT ?", ParameterFault)
 
 
 FRAMES = {
@@ -510,32 +527,32 @@ def test_a_name_that_is_a_variable_and_made_by_the_script(session):
 # Errors
 
 
-def test_errors_are_short_and_the_cell_fails(session):
-    shown = session.fails("%%sql\nSELECT *\nFORM flights", SyntaxFault)
+def test_errors_are_short_and_the_cell_fails(reader):
+    shown = reader.fails("%%sql\nSELECT *\nFORM flights", SyntaxFault)
     assert "^" in shown
-    assert "did you mean flights?" in session.fails("%sql SELECT * FROM flihgts", TableNotFound)
-    shown = session.fails("%sql SELECT * FROM {{table}}", SyntaxFault)
+    assert "did you mean flights?" in reader.fails("%sql SELECT * FROM flihgts", TableNotFound)
+    shown = reader.fails("%sql SELECT * FROM {{table}}", SyntaxFault)
     assert "$name" in shown
     assert "templates are not supported" in shown
-    assert "--limit" in session.fails("%sql --limt 3 SELECT 1", LakehouseError)
-    assert "needs a value" in session.fails("%sql --limit", LakehouseError)
-    session.fails("%sql", SyntaxFault)
-    session.fails("%sql SELECT 1/0::DECIMAL(", SyntaxFault)
-    assert rows(session.run("%sql SELECT 1")) == [(1,)]
+    assert "--limit" in reader.fails("%sql --limt 3 SELECT 1", LakehouseError)
+    assert "needs a value" in reader.fails("%sql --limit", LakehouseError)
+    reader.fails("%sql", SyntaxFault)
+    reader.fails("%sql SELECT 1/0::DECIMAL(", SyntaxFault)
+    assert rows(reader.run("%sql SELECT 1")) == [(1,)]
 
 
-def test_python_can_catch_them(session):
-    session.run(
+def test_python_can_catch_them(reader):
+    reader.run(
         "import lakehouse\ntry:\n    get_ipython().run_line_magic('sql', 'SELECT * FROM nowhere')\n"
         "except lakehouse.LakehouseError as error:\n    code = error.code"
     )
-    assert session["code"] == "table_not_found"
+    assert reader["code"] == "table_not_found"
 
 
-def test_a_failed_cell_leaves_the_variable_alone(session):
-    session.run("%sql kept << SELECT 1")
-    session.fails("%sql kept << SELECT * FROM nowhere", TableNotFound)
-    assert rows(session["kept"]) == [(1,)]
+def test_a_failed_cell_leaves_the_variable_alone(reader):
+    reader.run("%sql kept << SELECT 1")
+    reader.fails("%sql kept << SELECT * FROM nowhere", TableNotFound)
+    assert rows(reader["kept"]) == [(1,)]
 
 
 # Names of the magics
@@ -623,10 +640,10 @@ def test_completion_in_cells(session):
     assert session.complete("%sql SELECT $co|") == ["$code"]
     assert session.complete("%sql --lim|") == ["--limit"]
     assert session.complete("%lake columns la|") == ["late"]
-    assert session.complete("%lake |") == ["tables", "columns", "snapshots"]
+    assert session.complete("%lake |")[:3] == ["tables", "columns", "snapshots"]  # then files
     assert "lake/" in session.complete("%lake lak|")
     assert "date_trunc" in session.complete("%sql SELECT date_tr|")
-    assert session.complete("%sql SELECT 'é🙂', del| FROM flights") == ["delay"]
+    assert session.complete("%sql SELECT 'é🙂', dela| FROM flights") == ["delay"]
     assert "code" in session.complete("cod|")
 
 
