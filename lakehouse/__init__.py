@@ -32,6 +32,7 @@ _LAZY = {
     "Table": "lakehouse.catalog.table",
     "load_ipython_extension": "lakehouse.magics",
     "open": "lakehouse.lake",
+    "unload_ipython_extension": "lakehouse.magics",
 }
 
 __all__ = [

@@ -80,7 +80,8 @@ class Lakehouse:
             at: read the whole lake as of this snapshot id or time.
             limit: give at most this many rows.
             timeout: seconds until the query is stopped; None: `query.timeout`.
-            tables: further tables by name: pandas, Arrow or Polars frames, or earlier results.
+            tables: further tables by name, for this call: pandas, Arrow or Polars frames, or earlier
+                results. One with the name of a table of the lake hides it.
 
         Raises:
             QueryError: the query is wrong, too slow, too large, or was cancelled.

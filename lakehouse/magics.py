@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,13 +13,12 @@ from weakref import WeakKeyDictionary
 from IPython.core.completer import SimpleCompletion, context_matcher
 from IPython.core.magic import needs_local_scope, no_var_expand
 
-import lakehouse
-from lakehouse import cells, config, displays, suggestions, variables
 from lakehouse.catalog import faults
-from lakehouse.completion import Names
 from lakehouse.errors import LakehouseError, LakeUnusable, QueryError
-from lakehouse.lake import _DEFAULT_PATH, MARKER_FILE, Lakehouse
+from lakehouse.lake import Lakehouse, exists, folder_of
 from lakehouse.lake import open as open_lake
+from lakehouse.notebook import cells, displays, suggestions, variables
+from lakehouse.notebook.completion import Names
 from lakehouse.query.result import Result
 from lakehouse.query.statements import Parser, Statement
 
@@ -35,8 +33,6 @@ def load_ipython_extension(ipython: Any) -> None:
     if ipython in _notebooks:
         return
     _notebooks[ipython] = Notebook(ipython)
-    # `%unload_ext lakehouse` looks for it in the package.
-    lakehouse.__dict__["unload_ipython_extension"] = unload_ipython_extension
 
 
 def unload_ipython_extension(ipython: Any) -> None:
@@ -165,13 +161,13 @@ class Notebook:
             return value, value
         if statements[-1].verb == "EXPLAIN":
             return value, _plan(result)
-        return value, displays.Done(result) if displays.is_receipt(result) else value
+        return value, result if result.is_receipt else value
 
     def _current(self) -> Lakehouse:
         """The lake to work on: the one opened last, else the default one if it exists."""
         if self._lake is None:
-            folder = Path(os.environ.get(config.PATH_VARIABLE) or _DEFAULT_PATH).expanduser()
-            if not (folder / MARKER_FILE).is_file():
+            folder = folder_of()
+            if not exists():
                 raise LakeUnusable(f"no lake is open, and there is none at {folder}", hint="type %lake PATH")
             self._work_on(open_lake(folder))
         assert self._lake is not None
@@ -196,7 +192,7 @@ class Notebook:
             raise LakehouseError(
                 f"%lake has no '{word}'", hint=f"did you mean %lake {near[0]}? A new lake of that name: %lake ./{word}"
             )
-        new = not (folder / MARKER_FILE).exists()
+        new = not exists(folder)
         at = errand.at
         if isinstance(at, str) and at.startswith("$"):
             at = values.get(at[1:])

@@ -7,6 +7,7 @@ write-ahead log (https://sqlite.org/howtocorrupt.html, 2.2.1).
 
 from __future__ import annotations
 
+import re
 import threading
 import weakref
 from collections.abc import Iterator
@@ -23,8 +24,14 @@ from lakehouse.errors import LakeClosed, LakehouseError, LakeTooNew, LakeUnusabl
 
 ALIAS = "lake"
 METADATA = f"__ducklake_metadata_{ALIAS}"
+MARKER_FILE = "lake.json"
 CATALOG_FILE = "catalog.sqlite"
 DATA_FOLDER = "data"
+_VERSIONS = re.compile(r"catalog version is ([\d.]+).*?requires version ([\d.]+)", re.S)
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.strip(".").split("."))
 
 
 class Database:
@@ -51,6 +58,7 @@ class Database:
         self._loaded: set[str] = set()
         self._closed = False
         self._idle: list[duckdb.DuckDBPyConnection] = []
+        self._check_catalog()
         config: dict[str, Any] = {
             "temp_directory": str(self.temp),
             "max_temp_directory_size": settings.storage.max_temp_size,
@@ -88,9 +96,18 @@ class Database:
         except duckdb.Error as error:
             raise self._unusable(error) from error
 
+    def _check_catalog(self) -> None:
+        """An empty catalog would be taken for a new one, and every table would seem never to have been."""
+        catalog = self.folder / CATALOG_FILE
+        if (self.folder / MARKER_FILE).exists() and catalog.is_file() and catalog.stat().st_size == 0:
+            raise LakeUnusable(
+                f"the catalog of {self.folder} ({CATALOG_FILE}) is empty", hint="restore it from a backup"
+            )
+
     def _unusable(self, error: duckdb.Error) -> LakehouseError:
         text = str(error)
-        if "version" in text and ("not supported" in text or "newer" in text or "Only DuckLake versions" in text):
+        found = _VERSIONS.search(text)
+        if (found and _number(found[1]) > _number(found[2])) or "Only DuckLake versions" in text:
             return LakeTooNew(
                 f"the catalog of {self.folder} was written by a newer DuckLake: {text}",
                 hint="upgrade lakehouse-workbench",

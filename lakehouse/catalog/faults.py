@@ -31,15 +31,15 @@ def translate(error: Exception) -> errors.LakehouseError:
     text = _PREFIX.sub("", str(error)).strip()
     if _FULL.search(text):
         return errors.DiskFull(
-            f"the disk is full: {_first_line(text)}", hint="free some space; nothing of this write was kept"
+            f"the disk is full: {first_line(text)}", hint="free some space; nothing of this write was kept"
         )
     if _FAILING.search(text):
         return errors.DiskFull(
-            f"the disk is full or failing: {_first_line(text)}", hint="free some space; nothing of this write was kept"
+            f"the disk is full or failing: {first_line(text)}", hint="free some space; nothing of this write was kept"
         )
     if isinstance(error, duckdb.OutOfMemoryException) or "max_temp_directory_size" in text:
         return errors.QueryMemory(
-            f"the query needs more memory or spill space than allowed: {_first_line(text)}",
+            f"the query needs more memory or spill space than allowed: {first_line(text)}",
             hint="select fewer rows or columns, or raise query.memory_limit or storage.max_temp_size",
         )
     if isinstance(error, duckdb.ParserException):
@@ -51,9 +51,9 @@ def translate(error: Exception) -> errors.LakehouseError:
             "the lake is open for reading only", hint="open it without at= and read_only= to write"
         )
     if "already exists" in text:
-        return errors.AlreadyExists(_first_line(text), hint="drop it first, or use CREATE OR REPLACE / IF NOT EXISTS")
+        return errors.AlreadyExists(first_line(text), hint="drop it first, or use CREATE OR REPLACE / IF NOT EXISTS")
     if isinstance(error, duckdb.TransactionException) and "conflict" in text.lower():
-        return errors.Conflict(_first_line(text), hint="nothing was written; run it again")
+        return errors.Conflict(first_line(text), hint="nothing was written; run it again")
     if isinstance(error, duckdb.CatalogException):
         return _missing(text)
     if isinstance(error, duckdb.BinderException) and ("column" in text and "not found" in text):
@@ -78,8 +78,9 @@ def missing_table(error: errors.TableNotFound) -> str | None:
     return match[1] if match else None
 
 
-def _first_line(text: str) -> str:
-    return text.split("\n", 1)[0].strip()
+def first_line(error: Exception | str) -> str:
+    """The first line of what DuckDB says, without its prefix."""
+    return _PREFIX.sub("", str(error)).strip().split("\n", 1)[0].strip()
 
 
 def _caret(text: str) -> str:

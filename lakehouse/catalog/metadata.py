@@ -75,6 +75,7 @@ class Metadata:
                 so DuckDB may hand over a number as text.
             sql: the query.
         """
+        self._database.check_open()
         with self._lock, faults.translated():
             found = self._cursor.execute("FROM sqlite_query(?, ?)", [METADATA, sql]).fetchall()
         return [

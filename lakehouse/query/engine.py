@@ -33,7 +33,7 @@ from lakehouse.query import spool
 from lakehouse.query.cache import ResultCache, key_of
 from lakehouse.query.direct import DirectScan, Lease
 from lakehouse.query.result import Result, Rows, Source
-from lakehouse.query.script import Parameters, bind, check_parameters, grouped
+from lakehouse.query.script import Parameters, bind, check_parameters, check_views, grouped
 from lakehouse.query.statements import Parser, Shape, Statement
 
 _UNKNOWN = -1
@@ -101,7 +101,10 @@ class Engine:
         statements = self._parser.parse(query)
         check_parameters(statements, params)
         timeout = self._settings.query.timeout if timeout is None else timeout
-        with self._registered(tables or {}):
+        tables = tables or {}
+        check_views(statements, tables)
+        self._local.tables = tables
+        with self._registered(tables, self._database.connection()):
             results = [self._run(group, params, limit, timeout, plain=bool(tables)) for group in grouped(statements)]
         return results[-1]
 
@@ -159,7 +162,7 @@ class Engine:
         shape = self._parser.inspect(statement.text)
         text = statement.text
         if limit is not None and shape is not None:
-            text = f"SELECT * FROM (\n{text}\n) LIMIT {int(limit)}"
+            text = f"SELECT * FROM ({text}\n) LIMIT {int(limit)}"  # on one line: carets keep their line number
         bound = bind(statement, params)
         free = plain or self._catalog.writer.active is not None or getattr(self._local, "session", False)
         snapshot = self._catalog.metadata.current()
@@ -281,9 +284,11 @@ class Engine:
         bound: Any = None,
         cached: bool = False,
     ) -> Result:
+        tables: Mapping[str, Any] = self._local.tables
+
         def explain(analyze: bool) -> str:
             verb = "EXPLAIN ANALYZE" if analyze and statement.kind == "read" else "EXPLAIN"
-            with self._database.lent() as connection, faults.translated():
+            with self._database.lent() as connection, self._registered(tables, connection), faults.translated():
                 plan = connection.execute(f"{verb} {statement.text}", bound).fetchall()
             return "\n".join(str(row[1]) for row in plan)
 
@@ -336,16 +341,20 @@ class Engine:
         return self._functions
 
     @contextmanager
-    def _registered(self, tables: Mapping[str, Any]) -> Iterator[None]:
-        """Frames usable by name while the block lasts."""
-        connection = self._database.connection()
-        for name, value in tables.items():
-            connection.register(name, value.arrow() if isinstance(value, Result) else value)
-        try:
+    def _registered(self, tables: Mapping[str, Any], connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        """Frames usable by name on a connection while the block lasts."""
+        with ExitStack() as stack:
+            for name, value in tables.items():
+                frame = value.relation(connection) if isinstance(value, Result) else value
+                try:
+                    connection.register(name, frame)
+                except (duckdb.Error, TypeError) as error:
+                    raise QueryError(
+                        f"'{name}' cannot be used as a table: {type(value).__name__}: {faults.first_line(error)}",
+                        hint="pandas, Arrow and Polars frames and earlier results can, under names not in use",
+                    ) from error
+                stack.callback(connection.unregister, name)
             yield
-        finally:
-            for name in tables:
-                connection.unregister(name)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

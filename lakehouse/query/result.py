@@ -139,13 +139,13 @@ class Result:
         frame = polars.from_arrow(self._whole().table)
         return frame if isinstance(frame, polars.DataFrame) else frame.to_frame()
 
-    def relation(self) -> duckdb.DuckDBPyRelation:
-        """All rows as a DuckDB relation to go on with.
+    def relation(self, connection: duckdb.DuckDBPyConnection | None = None) -> duckdb.DuckDBPyRelation:
+        """All rows as a DuckDB relation to go on with, on a connection of its own unless one is given.
 
         Raises:
             ResultTooLarge: there are more rows than `query.max_rows`.
         """
-        return self._whole().relation(self._database.cursor())
+        return self._whole().relation(self._database.cursor() if connection is None else connection)
 
     def reader(self, batch_rows: int = 100_000) -> pa.RecordBatchReader:
         """All rows as a stream of Arrow batches of about `batch_rows` rows, however many there are."""
@@ -192,9 +192,24 @@ class Result:
         """The first rows as Python tuples, without reading the rest."""
         return self._using(self._first(rows), _fetchall)
 
+    @property
+    def is_receipt(self) -> bool:
+        """Whether there are no rows but only DuckDB's word that something was done."""
+        return self.kind != "read" and self.columns in ([], ["Count"], ["Success"])
+
+    @property
+    def changed(self) -> int | None:
+        """How many rows a write inserted, updated or deleted; None when it does not say."""
+        row = self.fetchone() if self.is_receipt and self.columns == ["Count"] else None
+        return int(row[0]) if row else None
+
+    def _receipt(self) -> str:
+        what = "done" if self.changed is None else f"{self.changed:,} row{'' if self.changed == 1 else 's'} changed"
+        return f"{what}, snapshot {self.snapshot}" if self.kind in ("write", "ddl", "transaction") else what
+
     def __repr__(self) -> str:
-        if not self.columns:
-            return f"({self.kind}: done)"
+        if self.is_receipt:
+            return self._receipt()
         first = self._first(PAGE_ROWS)
         box = self._using(first, lambda relation: str(relation.limit(PAGE_ROWS))).rstrip()
         lines = box.splitlines()
@@ -204,9 +219,9 @@ class Result:
             lines = [*lines[:-2], lines[-1]]
         return "\n".join([*lines, self._caption()])
 
-    def _repr_html_(self) -> str:
-        if not self.columns:
-            return f"<p><em>{self.kind}: done</em></p>"
+    def _repr_html_(self) -> str | None:
+        if self.is_receipt:
+            return None  # the one line of __repr__ says it
         head = "".join(
             f'<th style="text-align:{_align(kind)}">{html.escape(name)}<br>'
             f'<small style="font-weight:normal;opacity:.6">{html.escape(kind.lower())}</small></th>'

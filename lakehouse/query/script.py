@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lakehouse.errors import ParameterFault, QueryError
 from lakehouse.query.statements import Statement
+
+_VIEW = re.compile(r"\s*create(?:\s+or\s+replace)?(?:\s+temp(?:orary)?)?(?:\s+recursive)?\s+view\b", re.I)
 
 Parameters = Mapping[str, Any] | Sequence[Any] | None
 
@@ -69,5 +72,26 @@ def bind(statement: Statement, params: Parameters) -> Any:
     if not params or not statement.parameters:
         return None
     if isinstance(params, Mapping):
-        return {name: params[name] for name in statement.parameters}
-    return list(params)
+        return {name: _plain(params[name]) for name in statement.parameters}
+    return [_plain(value) for value in params]
+
+
+def check_views(statements: list[Statement], tables: Mapping[str, Any]) -> None:
+    """See that no view is made of a frame: the view would stay and the frame would not.
+
+    Raises:
+        QueryError: one is.
+    """
+    for statement in statements:
+        if _VIEW.match(statement.text):
+            for name in tables:
+                if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", statement.text, re.I):
+                    raise QueryError(
+                        f"a view cannot read '{name}', which is not in the lake",
+                        hint=f"keep it first: CREATE TABLE … AS FROM {name}",
+                    )
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy scalar as the Python value that DuckDB can bind."""
+    return value.item() if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0 else value

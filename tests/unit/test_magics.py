@@ -15,7 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 import lakehouse
-from lakehouse import Result, cells
+from lakehouse import Result
 from lakehouse.errors import (
     LakehouseError,
     LakeReadOnly,
@@ -27,6 +27,7 @@ from lakehouse.errors import (
     TableNotFound,
 )
 from lakehouse.magics import Notebook
+from lakehouse.notebook import cells
 
 FLIGHTS = "%sql CREATE TABLE flights AS SELECT i AS id, i % 3 AS delay, 'f' || i AS \"odd name\" FROM range(10) t(i)"
 
@@ -384,7 +385,7 @@ def test_a_script_is_one_commit_and_gives_its_last_rows(session):
     found = session.run(
         "%%sql\nBEGIN;\nINSERT INTO flights VALUES (20, 0, 'z');\nDELETE FROM flights WHERE id = 0;\nCOMMIT;"
     )
-    assert found.result.snapshot == 3
+    assert found.snapshot == 3
     assert rows(session.run("%%sql\nCREATE TABLE t AS SELECT 1 AS a;\nSELECT a + 1 FROM t")) == [(2,)]
 
 

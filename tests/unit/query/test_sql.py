@@ -5,6 +5,7 @@ import threading
 import time
 from datetime import date
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -90,7 +91,7 @@ def test_repr_and_html_show_one_page_and_the_count(numbers):
 
 def test_duplicate_and_odd_column_names_survive(lake):
     result = lake.sql("""SELECT 1 AS a, 2 AS a, 3 AS "o'dd "" name", 4 AS "ü" """)
-    assert result.columns == ["a", "a", 'o\'dd " name', "ü"]
+    assert result.columns == ["a", "a", "o'dd \" name", "ü"]
     assert result.fetchall() == [(1, 2, 3, 4)]
     assert "ü" in repr(result)
 
@@ -141,6 +142,19 @@ def test_frames_are_tables_by_name_for_one_call(lake, frame):
     assert lake.sql("SELECT sum(x) FROM kept").fetchall() == [(3,)]
     earlier = lake.sql("SELECT x * 10 AS y FROM kept")
     assert lake.sql("SELECT max(y) FROM earlier", tables={"earlier": earlier}).fetchall() == [(20,)]
+
+
+def test_frames_and_views_and_values_that_do_not_fit_are_refused(lake):
+    frame = pd.DataFrame({"x": [1]})
+    with pytest.raises(errors.QueryError, match="view cannot read 'zz'"):
+        lake.sql("CREATE VIEW v AS SELECT * FROM zz", tables={"zz": frame})
+    with pytest.raises(errors.QueryError, match="'zz' cannot be used as a table: int"):
+        lake.sql("SELECT * FROM zz", tables={"zz": 3})
+    assert lake.sql("SELECT $x + 1", {"x": np.int64(3)}).fetchall() == [(4,)]
+    plan = lake.sql("SELECT sum(x) FROM zz", tables={"zz": frame}).explain()
+    assert "SCAN" in plan
+    total = lake.sql("SELECT sum(range) AS s FROM range(10)")
+    assert lake.sql("SELECT typeof(s) FROM total", tables={"total": total}).fetchall() == [("HUGEINT",)]
 
 
 def test_local_variables_are_not_tables_by_accident(lake):
@@ -318,7 +332,7 @@ SLOW = "SELECT count(*) FROM range(100000000000) t(i) WHERE i % 7 = 3"
 
 
 def test_a_timeout_stops_the_query_and_leaves_the_lake_usable(lake):
-    with pytest.raises(errors.QueryTimeout, match="0.3 s"):
+    with pytest.raises(errors.QueryTimeout, match=r"0\.3 s"):
         lake.sql(SLOW, timeout=0.3)
     assert lake.running() == []
     assert lake.sql("SELECT 1").fetchall() == [(1,)]
@@ -351,7 +365,7 @@ def test_a_write_stopped_by_its_timeout_leaves_nothing(lake):
     with pytest.raises(errors.QueryTimeout):
         lake.sql("INSERT INTO t SELECT i FROM range(100000000000) r(i) WHERE i % 7 = 3", timeout=0.3)
     assert lake.catalog.table("t").row_count == 0
-    lake.sql("INSERT INTO t VALUES (1)")
+    assert repr(lake.sql("INSERT INTO t VALUES (1)")) == f"1 row changed, snapshot {lake.catalog.current_snapshot().id}"
     assert lake.catalog.table("t").row_count == 1
 
 

@@ -22,7 +22,11 @@ def test_semicolons_in_strings_names_and_comments_end_nothing():
     assert [piece.split()[0] for piece in pieces] == ["SELECT", "--", "FROM"]
 
 
-@given(st.lists(st.sampled_from(["SELECT 1", "SELECT ';'", 'SELECT 1 AS "a;b"', "SELECT $$;$$ -- ;\n", "/* ; */ SELECT 2"])))
+@given(
+    st.lists(
+        st.sampled_from(["SELECT 1", "SELECT ';'", 'SELECT 1 AS "a;b"', "SELECT $$;$$ -- ;\n", "/* ; */ SELECT 2"])
+    )
+)
 def test_split_gives_back_the_statements_that_were_joined(pieces):
     assert [piece.strip() for piece in split(";".join(pieces))] == [piece.strip() for piece in pieces]
 

@@ -9,9 +9,9 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import scopes
 from lakehouse.catalog.names import nearest
 from lakehouse.errors import ParameterFault, QueryError
+from lakehouse.notebook import scopes
 
 if TYPE_CHECKING:
     from lakehouse.query.statements import Parser, Statement

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse import cells, suggestions
-from lakehouse.completion import MOST, RESERVED, Names, Relation, complete
+from lakehouse.notebook import cells, suggestions
+from lakehouse.notebook.completion import MOST, RESERVED, Names, Relation, complete
 
 
 def relation(name: str, *columns: str, schema: str = "main", kind: str = "table") -> Relation:

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lakehouse import scopes
-from lakehouse.scopes import Columns, Group, Item, Source, Token
+from lakehouse.notebook import scopes
+from lakehouse.notebook.scopes import Columns, Group, Item, Source, Token
 
 MOST = 500
 """Suggestions given at once."""

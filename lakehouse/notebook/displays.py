@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from lakehouse.lake import Lakehouse
-from lakehouse.query.result import Result
 from lakehouse.query.statements import Statement
 
 _UNITS = ("B", "KB", "MB", "GB", "TB")
@@ -57,25 +56,6 @@ class Text(str):
 
     def __repr__(self) -> str:
         return str(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What a statement without rows of its own has done; its repr is one line."""
-
-    result: Result
-
-    def __repr__(self) -> str:
-        what = "done"
-        if self.result.columns == ["Count"] and (row := self.result.fetchone()):
-            what = f"{_counted(int(row[0]), 'row')} changed"
-        kept = self.result.kind in ("write", "ddl", "transaction")
-        return f"{what}, snapshot {self.result.snapshot}" if kept else what
-
-
-def is_receipt(result: Result) -> bool:
-    """Whether a result is only DuckDB's word that something was done."""
-    return result.kind != "read" and result.columns in ([], ["Count"], ["Success"])
 
 
 def tables(lake: Lakehouse, schema: str | None) -> Listing:

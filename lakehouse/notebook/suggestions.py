@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lakehouse import cells, completion, variables
 from lakehouse.catalog.metadata import Relation
-from lakehouse.completion import Names, Suggestion, Suggestions
 from lakehouse.errors import LakehouseError
 from lakehouse.lake import Lakehouse
-from lakehouse.scopes import Columns
+from lakehouse.notebook import cells, completion, variables
+from lakehouse.notebook.completion import Names, Suggestion, Suggestions
+from lakehouse.notebook.scopes import Columns
 
 _CELL = re.compile(r"\s*%%(\w+)(?=\s)")
 _LINE = re.compile(r"\s*(?:[\w\s,.\[\]'\"]+=\s*)?%(\w+)(?=\s)")

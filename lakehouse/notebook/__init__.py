@@ -1,0 +1,1 @@
+"""What the magics are made of: the text of cells, variables as values and tables, displays, completion."""
