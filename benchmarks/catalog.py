@@ -16,15 +16,19 @@ from lakehouse.notebook.suggestions import CatalogNames
 
 COLUMNS = 10
 COMPLETION_MS = 100.0
+SLOW = 2.0  # seconds
+
+Ask = Callable[[], Any]
 
 
 def measure(quick: bool) -> Report:
     """Open, list, describe, count and complete on a lake of 1,000 tables × 10 columns."""
-    count, repeats = (100, 3) if quick else (1000, 3)
+    count, repeats = (100, 3) if quick else (1000, 9)
     report = Report(
         f"Catalog calls, {count:,} tables × {COLUMNS} columns, median of {repeats} interleaved rounds",
         "the same lake attached in plain DuckDB, asked through duckdb_tables(), duckdb_columns() and SQL",
     )
+    report.notes.append(f"a peer's answer that takes over {SLOW:g} s is asked for once")
     with scratch() as folder:
         path = folder / "lake"
         _fill(path, count)
@@ -36,16 +40,22 @@ def measure(quick: bool) -> Report:
         _line(report, "open and close", seconds)
         with lakehouse.open(path) as lake, _attached(path) as raw:
             for what, ours, theirs in _questions(lake, raw, count):
-                answers: list[Any] = []
-                seconds = rounds(
-                    repeats,
-                    ours=lambda ours=ours: answers.append(ours()),
-                    theirs=lambda theirs=theirs: answers.append(theirs()),
-                )
-                assert all(answer == answers[0] for answer in answers), what
-                _line(report, what, seconds)
+                _line(report, what, _seconds(what, ours, theirs, repeats))
             _complete(report, lake, count, repeats)
     return report
+
+
+def _seconds(what: str, ours: Ask, theirs: Ask, repeats: int) -> dict[str, list[float]]:
+    """Seconds of both, interleaved; a peer that takes very long is asked once. Both must say the same."""
+    answers: list[Any] = []
+    works = {"ours": lambda: answers.append(ours()), "theirs": lambda: answers.append(theirs())}
+    seconds = rounds(1, **works)
+    if seconds["theirs"][0] > SLOW:
+        seconds["ours"] = rounds(repeats, ours=works["ours"])["ours"]
+    else:
+        seconds = rounds(repeats, **works)
+    assert all(answer == answers[0] for answer in answers), what
+    return seconds
 
 
 def _line(report: Report, what: str, seconds: dict[str, list[float]]) -> None:
@@ -72,7 +82,7 @@ def _attached(path: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-Question = tuple[str, Callable[[], Any], Callable[[], Any]]
+Question = tuple[str, Ask, Ask]
 
 
 def _questions(lake: lakehouse.Lakehouse, raw: duckdb.DuckDBPyConnection, count: int) -> list[Question]:
@@ -84,8 +94,7 @@ def _questions(lake: lakehouse.Lakehouse, raw: duckdb.DuckDBPyConnection, count:
         return raw.execute(sql).fetchall()
 
     def all_counts() -> dict[str, int]:
-        names = [row[0] for row in asked(f"SELECT table_name {lookup}")]
-        parts = [f"SELECT '{table}', count(*) FROM {table}" for table in names]
+        parts = [f"SELECT 't{i:04d}', count(*) FROM t{i:04d}" for i in range(count)]
         found: dict[str, int] = {}
         for start in range(0, len(parts), 100):
             found.update(dict(asked(" UNION ALL ".join(parts[start : start + 100]))))
@@ -163,12 +172,18 @@ def _complete(report: Report, lake: lakehouse.Lakehouse, count: int, repeats: in
             _forget(lake)
             return len(completion.complete(text, cursor, CatalogNames().read(lake, {})).items)
 
+        def after_commit(text: str = text, cursor: int = cursor) -> int:
+            _forget(lake)
+            kept._kept = None
+            return len(completion.complete(text, cursor, kept.read(lake, {})).items)
+
         def again(text: str = text, cursor: int = cursor) -> int:
             return len(completion.complete(text, cursor, kept.read(lake, {})).items)
 
-        assert first() == again() >= least, what
-        seconds = rounds(repeats, first=first, again=again)
+        assert first() == after_commit() == again() >= least, what
+        seconds = rounds(repeats, first=first, commit=after_commit, again=again)
         report.add(f"{what}, first in a lake", median(seconds["first"]) * 1000, "ms", at_most=COMPLETION_MS)
+        report.add(f"{what}, after a commit", median(seconds["commit"]) * 1000, "ms", at_most=COMPLETION_MS)
         report.add(f"{what}, snapshot unchanged", median(seconds["again"]) * 1000, "ms", at_most=COMPLETION_MS)
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
+import shutil
+import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -78,9 +82,10 @@ def run(lake: Lakehouse, say: Say, *, page: bool = True) -> None:
         written = write_page(lake)
         say(f"The notebook as a page: {written}")
     say(f"\nDone in {time.monotonic() - started:.1f} s. Next:")
+    command = _command(lake)
     for line in (
-        'lakehouse sql "SELECT origin, count(*) FROM flights GROUP BY 1 ORDER BY 1"',
-        "lakehouse tables",
+        f'{command} sql "SELECT origin, count(*) FROM flights GROUP BY 1 ORDER BY 1"',
+        f"{command} tables",
         "make lab      JupyterLab on the notebooks; in a cell: %load_ext lakehouse, then %%sql",
     ):
         say(f"  {line}")
@@ -161,7 +166,18 @@ def write_page(lake: Lakehouse) -> Path:
     return page
 
 
-def _dedented(query: str) -> str:
-    import textwrap
+def _command(lake: Lakehouse) -> str:
+    """How the user types the command from here to reach this lake."""
+    script = Path(sys.argv[0])
+    if shutil.which("lakehouse"):
+        command = "lakehouse"
+    elif script.name == "lakehouse":
+        command = str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script)
+    else:
+        command = "python -m lakehouse.cli"
+    by_default = lake.path == Path.cwd() / "lake"  # what a new shell in this folder opens
+    return command if by_default else f"{command} --lake {shlex.quote(str(lake.path))}"
 
+
+def _dedented(query: str) -> str:
     return textwrap.dedent(query).strip()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import config
-from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER, Database
+from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER, MARKER_FILE, Database
 from lakehouse.catalog.catalog import Catalog
 from lakehouse.catalog.lock import WriterLock
 from lakehouse.catalog.metadata import Metadata, Version
@@ -21,13 +21,13 @@ from lakehouse.catalog.writer import LOCK_FILE, Transaction, Writer
 from lakehouse.errors import DiskFull, LakeTooNew, LakeUnusable
 from lakehouse.ingest.load import Ingest
 from lakehouse.query.engine import Engine
+from lakehouse.query.files import written
 from lakehouse.query.script import Parameters
 
 if TYPE_CHECKING:
     from lakehouse.catalog.running import Running
     from lakehouse.query.result import Result
 
-MARKER_FILE = "lake.json"
 FORMAT = 1
 """The layout of a lake folder; raised when an older version could no longer read it."""
 
@@ -53,7 +53,7 @@ class Lakehouse:
         self.snapshot = version
         self.read_only = read_only or version is not None
         self._database = Database(path, settings, read_only=read_only, version=version)
-        metadata = Metadata(self._database)
+        self._metadata = metadata = Metadata(self._database)
         self._writer = Writer(self._database, metadata, settings.catalog)
         self.catalog = Catalog(self._database, metadata, self._writer)
         self._runner = Runner(progress=settings.query.progress)
@@ -116,6 +116,7 @@ class Lakehouse:
             child.close()
         self._runner.close()
         self._engine.close()
+        self._metadata.close()
         self._database.close()
 
     def __enter__(self) -> Lakehouse:
@@ -235,11 +236,7 @@ def _create(folder: Path, settings: config.Settings) -> None:
         try:
             (folder / DATA_FOLDER).mkdir(exist_ok=True)
             Database(folder, settings).close()
-            temporary = folder / f".{MARKER_FILE}.part"
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(json.dumps({"format": FORMAT}) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(folder / MARKER_FILE)
+            with written(folder / MARKER_FILE) as temporary:
+                temporary.write_text(json.dumps({"format": FORMAT}) + "\n", "utf-8")
         except OSError as error:
             raise DiskFull(f"the lake {folder} could not be made: {error.strerror}") from None

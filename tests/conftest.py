@@ -10,7 +10,7 @@ import sys
 import textwrap
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 import lakehouse
 
@@ -20,6 +20,7 @@ settings.register_profile(
     database=None,
     deadline=None,
     max_examples=15,
+    phases=[Phase.explicit, Phase.generate],  # shrinking would run writes on a real lake for minutes
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("steady")

@@ -57,7 +57,7 @@ class Database:
         self._loading = threading.Lock()
         self._loaded: set[str] = set()
         self._closed = False
-        self._idle: list[duckdb.DuckDBPyConnection] = []
+        self._idle: dict[bool, list[duckdb.DuckDBPyConnection]] = {True: [], False: []}
         self._check_catalog()
         config: dict[str, Any] = {
             "temp_directory": str(self.temp),
@@ -136,32 +136,43 @@ class Database:
         if self._closed:
             raise LakeClosed(f"the lake {self.folder} is closed", hint="open it again with lakehouse.open()")
 
-    def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A fresh connection to the same instance, in the lake's default schema."""
+    def cursor(self, *, schema: bool = True) -> duckdb.DuckDBPyConnection:
+        """A fresh connection to the same instance.
+
+        Args:
+            schema: stand in the lake's default schema; going there begins a transaction of the lake.
+        """
         self.check_open()
         cursor = self.root.cursor()
         # DataFrames become tables only when a door names them: never the engine's own local variables.
         cursor.execute("SET python_enable_replacements = false")
         cursor.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
-        with faults.translated():
-            cursor.execute(f"USE {ALIAS}")
+        if schema:
+            with faults.translated():
+                cursor.execute(f"USE {ALIAS}")
         self._cursors.add(cursor)
         return cursor
 
     @contextmanager
-    def lent(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection in the lake's default schema for the length of the block; opening one costs 2 ms."""
+    def lent(self, *, schema: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection for the length of the block; opening one costs 2 ms, going to the lake's schema as much.
+
+        Args:
+            schema: stand in the lake's default schema; else the block may go to any other.
+        """
+        idle = self._idle[schema]
         try:
-            cursor = self._idle.pop()
+            cursor = idle.pop()
         except IndexError:
-            cursor = self.cursor()
+            cursor = self.cursor(schema=schema)
         try:
             yield cursor
-            cursor.execute(f"USE {ALIAS}")
+            if not schema:
+                cursor.execute("USE memory")
         except BaseException:
             cursor.close()
             raise
-        self._idle.append(cursor)
+        idle.append(cursor)
 
     def close(self) -> None:
         """Stop what runs and let go of every file; a second call does nothing."""

@@ -21,9 +21,21 @@ _CANDIDATE = re.compile(r'Did you mean "?([^"\n]+?)"?\?')
 def translated() -> Iterator[None]:
     """Turn any DuckDB error raised inside into one of ours; others pass."""
     try:
-        yield
+        with interruptible():
+            yield
     except duckdb.Error as error:
         raise translate(error) from error
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C while DuckDB runs in the calling thread comes out of it as a RuntimeError: make it what it is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from None
+        raise
 
 
 def translate(error: Exception) -> errors.LakehouseError:
@@ -36,6 +48,10 @@ def translate(error: Exception) -> errors.LakehouseError:
     if _FAILING.search(text):
         return errors.DiskFull(
             f"the disk is full or failing: {first_line(text)}", hint="free some space; nothing of this write was kept"
+        )
+    if "too many columns on ducklake_inlined" in text:
+        return errors.QueryError(
+            "a table made in SQL has at most 1,997 columns", hint="load wider ones with lake.ingest, or split the table"
         )
     if isinstance(error, duckdb.OutOfMemoryException) or "max_temp_directory_size" in text:
         return errors.QueryMemory(

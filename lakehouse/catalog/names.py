@@ -11,6 +11,7 @@ from lakehouse.errors import LakehouseError
 _PART = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^\s".]+))\s*(?:\.|$)')
 
 _BARE = re.compile(r'^[^\s".]+$')
+_PATTERN = re.compile(r"[*?\[]")
 
 
 def quote(*parts: str) -> str:
@@ -51,3 +52,8 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     by_lower = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(by_lower[name] for name in near)}?" if near else None
+
+
+def exactly(file: str) -> str:
+    """A path as DuckDB must be given it to read that file and no other that its name would match as a pattern."""
+    return _PATTERN.sub(lambda match: f"[{match[0]}]", file)

@@ -21,6 +21,7 @@ from lakehouse.catalog import faults
 from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.lock import WriterLock
 from lakehouse.catalog.metadata import Metadata
+from lakehouse.catalog.names import literal
 from lakehouse.config import CatalogSettings
 from lakehouse.errors import DiskFull, LakeReadOnly, QueryError
 
@@ -111,11 +112,19 @@ class Writer:
                 self._local.transaction = None
             transaction.snapshot = self._metadata.current()
 
+    @contextmanager
+    def plain(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The lock without a transaction, for options of the catalog: they are no part of any snapshot."""
+        with self.lock.hold(self._settings.lock_timeout), faults.translated():
+            yield self._database.connection()
+
     def _stamp(self, transaction: Transaction) -> None:
         author = self._settings.author or _login()
         note = msgspec.json.encode(transaction.note, enc_hook=str).decode()
+        # Literals, not parameters: DuckDB imports pandas to bind the first one.
         transaction.execute(
-            f"CALL {ALIAS}.set_commit_message(?, ?, extra_info => ?)", [author, transaction.message, note]
+            f"CALL {ALIAS}.set_commit_message({literal(author)}, {literal(transaction.message)},"
+            f" extra_info => {literal(note)})"
         )
 
     def _sync(self, started: float) -> None:

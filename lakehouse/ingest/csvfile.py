@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from lakehouse.catalog.attach import Database
-from lakehouse.catalog.names import literal
+from lakehouse.catalog.names import exactly, literal
 from lakehouse.errors import IngestError, SourceEmpty, SourceUnreadable
 from lakehouse.ingest import exact
 
@@ -26,7 +26,6 @@ _DELIMITERS = ",;\t|"
 _HEAD = 1 << 16
 _LITTLE_ENDIAN = b"\xff\xfe"
 _COMPRESSED = (".gz", ".zst")
-_PATTERN = re.compile(r"[*?\[]")
 _CHUNK = 1 << 20
 _LINE = re.compile(r"CSV Error on Line: (\d+)\s*\n(?:Original Line:\s*(.*?)\n)?(.*?)(?:\n\s*\n|\nPossible|$)", re.S)
 
@@ -135,11 +134,6 @@ def call(function: str, files: Any, options: Mapping[str, Any]) -> str:
     """The SQL of a table function call with every option as a literal."""
     arguments = [value(files), *(f"{key} = {value(option)}" for key, option in options.items())]
     return f"{function}({', '.join(arguments)})"
-
-
-def exactly(file: str) -> str:
-    """A path as DuckDB must be given it to read that file and no other that its name would match as a pattern."""
-    return _PATTERN.sub(lambda match: f"[{match[0]}]", file)
 
 
 def value(option: Any) -> str:

@@ -19,10 +19,10 @@ import duckdb
 
 from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.metadata import LANDED_PREFIX, Metadata, Relation
-from lakehouse.catalog.names import literal, quote
+from lakehouse.catalog.names import exactly, literal, quote
+from lakehouse.catalog.writer import Writer
 from lakehouse.errors import DiskFull, LakehouseError
 from lakehouse.ingest import exact
-from lakehouse.ingest.csvfile import exactly
 
 _EXACT = re.compile(
     r"^(?:BOOLEAN|U?(?:TINY|SMALL|BIG)INT|U?INTEGER|FLOAT|DOUBLE|DECIMAL\(\d+,\d+\)|VARCHAR|BLOB|DATE"
@@ -52,6 +52,11 @@ class Landing:
     """Delete what is in the table first."""
 
     @property
+    def wide(self) -> bool:
+        """Whether the table has more columns than the catalog could keep rows of."""
+        return len(self.columns) > _WIDE
+
+    @property
     def sql(self) -> str:
         """The table's name in SQL."""
         return quote(ALIAS, self.schema, self.name)
@@ -77,6 +82,8 @@ def land(
     """
     if landing.create:
         columns = ", ".join(f"{quote(name)} {kind}" for name, kind in landing.columns)
+        if landing.wide:
+            run(keep_rows(0))  # in force for the whole lake until the caller gives it to the table alone
         run(f"CREATE TABLE {landing.sql} ({columns})")
     if landing.empty:
         run(f"DELETE FROM {landing.sql}")
@@ -93,7 +100,7 @@ def land(
     file = folder / f"{LANDED_PREFIX}{uuid.uuid4()}.parquet"
     undo.callback(_discard, metadata, file)
     rows = _count(run(f"COPY ({select}) TO {literal(str(file))} (FORMAT parquet)"))
-    if rows > _INLINED or len(landing.columns) > _WIDE:
+    if rows > _INLINED or landing.wide or landing.create:  # a first load gets a file: it reads as fast as any
         table = f"{literal(ALIAS)}, {literal(landing.name)}, {literal(str(file))}, schema => {literal(landing.schema)}"
         run(f"CALL ducklake_add_data_files({table})")
         return rows
@@ -101,6 +108,22 @@ def land(
     run(f"INSERT INTO {landing.sql} BY NAME FROM {landed}")
     file.unlink()
     return rows
+
+
+def keep_rows(limit: int, landing: Landing | None = None) -> str:
+    """SQL that says how many rows of one insert the catalog keeps at most, of one table or of all."""
+    only = f", schema => {literal(landing.schema)}, table_name => {literal(landing.name)}" if landing else ""
+    return f"CALL {ALIAS}.set_option('data_inlining_row_limit', {limit}{only})"
+
+
+def narrow(writer: Writer, landing: Landing) -> None:
+    """After a wide table was made, or was not: keep none of its rows in the catalog, of the others as before."""
+    with writer.plain() as connection:
+        try:
+            connection.execute(keep_rows(0, landing))
+        except duckdb.Error:
+            pass  # the table was not made
+        connection.execute(keep_rows(_INLINED))
 
 
 def _discard(metadata: Metadata, file: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -23,7 +23,7 @@ from lakehouse.catalog.writer import Transaction
 from lakehouse.config import Settings
 from lakehouse.errors import IngestError, LakehouseError, SchemaMismatch, SourceEmpty, SourceUnreadable, TableNotFound
 from lakehouse.ingest import csvfile
-from lakehouse.ingest.land import Landing, land
+from lakehouse.ingest.land import Landing, land, narrow
 from lakehouse.ingest.sources import Source, open_source
 
 Mode = Literal["append", "replace"]
@@ -95,20 +95,22 @@ class Ingest:
         started = time.monotonic()
         fixed = dict(options or {})
         fingerprint = hashlib.sha256(json.dumps([format, fixed], sort_keys=True, default=str).encode()).hexdigest()[:16]
-        opened = open_source(
-            source,
-            self._database,
-            format=format,
-            options=fixed,
-            temp_limit=self._settings.storage.max_temp_size,
-        )
-        try:
+        with (
+            faults.interruptible(),
+            closing(
+                open_source(
+                    source,
+                    self._database,
+                    format=format,
+                    options=fixed,
+                    temp_limit=self._settings.storage.max_temp_size,
+                )
+            ) as opened,
+        ):
             target = replace(target, options=fingerprint)
             if not force and (first := self._known(target, opened)):
                 return replace(first, elapsed=time.monotonic() - started)
             receipt = self._load(opened, target, force=force)
-        finally:
-            opened.close()
         return replace(receipt, elapsed=time.monotonic() - started)
 
     def _place(self, table: str) -> tuple[str, str]:
@@ -164,6 +166,8 @@ class Ingest:
             self._runner.query(f"ingest {source.name}", connection, None) as running,
         ):
             landing, reading = self._landing(connection, source, target)
+            if landing.create and landing.wide:
+                undo.callback(narrow, self._catalog.writer, landing)
 
             def run(sql: str) -> duckdb.DuckDBPyConnection:
                 return self._runner.wait(running, lambda: connection.execute(sql))

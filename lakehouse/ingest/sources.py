@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakehouse.catalog.attach import Database
+from lakehouse.catalog.names import exactly
 from lakehouse.config import parse_size
 from lakehouse.errors import DiskFull, IngestError, SourceEmpty, SourceNotFound, SourceUnreadable
 from lakehouse.ingest import csvfile, excelfile
@@ -272,7 +273,7 @@ def _reader(
             raise SourceUnreadable("several Excel files cannot be loaded at once", hint="load them one by one")
         sql = excelfile.relation(paths[0], options, database)
     else:
-        files = [csvfile.exactly(str(path)) for path in paths]
+        files = [exactly(str(path)) for path in paths]
         if kind == "json":
             # Keys that the sample does not show would be dropped in silence: look at every record.
             sql = csvfile.call("read_json", files, {"sample_size": -1, "union_by_name": True, **options})

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lakehouse.catalog.names import shown
 from lakehouse.lake import Lakehouse
 from lakehouse.query.statements import Statement
 
@@ -75,7 +76,7 @@ def tables(lake: Lakehouse, schema: str | None) -> Listing:
     counts = lake.catalog.counts([r for r in relations if r.kind == "table"], snapshot)
     rows: list[tuple[Any, ...]] = []
     for relation in relations:
-        name = relation.name if relation.schema == "main" else f"{relation.schema}.{relation.name}"
+        name = shown(relation.schema, relation.name)
         number, size = counts.get(relation.id, (None, None))
         facts = ("", "") if number is None or size is None else (f"{number:,}", _size(size))
         rows.append((name, relation.kind, *facts, relation.comment))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lakehouse.catalog.metadata import Relation
+from lakehouse.catalog.names import shown
 from lakehouse.errors import LakehouseError
 from lakehouse.lake import Lakehouse
 from lakehouse.notebook import cells, completion, variables
@@ -86,7 +87,7 @@ def in_lake(here: Field, cursor: int, names: Callable[[], Names]) -> Suggestions
         items = (Suggestion(word, "keyword") for word in cells.LAKE_WORDS)
     elif done == ["columns"]:
         relations = names().relations.values()
-        full = (r.name if r.schema == "main" else f"{r.schema}.{r.name}" for r in relations)
+        full = (shown(r.schema, r.name) for r in relations)
         items = (Suggestion(f"'{n}'" if " " in n else n, "table") for n in full)
     elif done == ["tables"]:
         items = (Suggestion(schema, "schema") for schema in names().schemas)

@@ -14,14 +14,16 @@ from dataclasses import dataclass, field
 
 import duckdb
 
-from lakehouse.catalog.attach import Database
+from lakehouse.catalog import faults
+from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.metadata import LANDED_PREFIX, Metadata, Relation, visible
-from lakehouse.catalog.names import literal, quote
+from lakehouse.catalog.names import exactly, literal, quote
 from lakehouse.query.statements import Shape
 
 _EXACT = re.compile(
     r"^(?:boolean|u?int(?:8|16|32|64)|float32|float64|decimal\(\d+,\d+\)|varchar|blob|date|timestamp|timestamptz)$"
 )
+_COPIED_ROWS = 10_000
 _FILE_LIMIT = 64  # with more files DuckLake's pruning by statistics is worth its price
 _VIRTUAL = frozenset({"rowid", "snapshot_id", "filename", "file_row_number", "file_index"})
 
@@ -62,7 +64,7 @@ class DirectScan:
         """The right to run a query directly, or None when some table of it must go through DuckLake."""
         if shape.columns & _VIRTUAL or any(catalog for catalog, _, _ in shape.tables):
             return None
-        with self._lock:
+        with self._lock, faults.translated():
             self._drop_idle(snapshot)
             if snapshot not in self._snapshots:
                 self._database.root.execute(f"ATTACH ':memory:' AS {_database(snapshot)}")
@@ -86,22 +88,27 @@ class DirectScan:
 
     def _view(self, views: _Views, relation: Relation, snapshot: int) -> bool:
         if relation.id not in views.made:
-            files = self._files(relation, snapshot) if relation.kind == "table" else None
-            if files:
-                self._create(views, relation, snapshot, files)
-            views.made[relation.id] = bool(files)
+            views.made[relation.id] = relation.kind == "table" and self._make(views, relation, snapshot)
         return views.made[relation.id]
 
-    def _create(self, views: _Views, relation: Relation, snapshot: int, files: list[str]) -> None:
+    def _make(self, views: _Views, relation: Relation, snapshot: int) -> bool:
         root, database = self._database.root, _database(snapshot)
+        files = self._files(relation, snapshot)
+        kept = self._metadata.inlined_totals(snapshot, [relation.id]).get(relation.id, 0)
+        whole = relation.id not in self._metadata.file_totals(snapshot) and 0 < kept <= _COPIED_ROWS
+        if not files and not whole:
+            return False
         if relation.schema not in views.schemas:
             root.execute(f"CREATE SCHEMA {quote(database, relation.schema)}")
             views.schemas.add(relation.schema)
-        names = ", ".join(literal(file) for file in files)
-        root.execute(
-            f"CREATE VIEW {quote(database, relation.schema, relation.name)} AS"
-            f" FROM read_parquet([{names}], hive_partitioning = false)"
-        )
+        name = quote(relation.schema, relation.name)
+        if whole:  # so small that all of it stands in the catalog: taken over once
+            live = f"{quote(ALIAS)}.{name}" + ("" if self._database.version else f" AT (VERSION => {snapshot})")
+            root.execute(f"CREATE TABLE {database}.{name} AS FROM {live}")
+        else:
+            names = ", ".join(literal(exactly(file)) for file in files or ())
+            root.execute(f"CREATE VIEW {database}.{name} AS FROM read_parquet([{names}], hive_partitioning = false)")
+        return True
 
     def _files(self, relation: Relation, snapshot: int) -> list[str] | None:
         """The data files that are exactly the table, or None."""

@@ -18,7 +18,7 @@ from lakehouse.catalog import faults
 from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.catalog import Catalog
 from lakehouse.catalog.metadata import Relation, Version
-from lakehouse.catalog.names import literal
+from lakehouse.catalog.names import literal, shown
 from lakehouse.catalog.running import Runner, Running
 from lakehouse.config import Settings, parse_size
 from lakehouse.errors import (
@@ -191,7 +191,7 @@ class Engine:
         self, read: _Read, snapshot: int, limit: int | None, timeout: float | None, lease: Lease | None
     ) -> Result:
         with (
-            self._database.lent() as connection,
+            self._database.lent(schema=lease is None) as connection,
             self._runner.query(read.text, connection, timeout) as running,
             self._explained(),
             ExitStack() as stack,
@@ -248,7 +248,7 @@ class Engine:
             stack = ExitStack()
             if lease := self._lease(read, snapshot):
                 stack.callback(lease.release)
-                connection = self._database.cursor()
+                connection = self._database.cursor(schema=False)
                 lease.enter(connection)
             else:
                 connection = self._pinned(snapshot)._database.cursor()
@@ -365,7 +365,7 @@ class Engine:
         except TableNotFound as error:
             name = faults.missing_table(error) or ""
             relations = self._catalog.metadata.relations(self._catalog.metadata.current()).values()
-            names = [r.name if r.schema == "main" else f"{r.schema}.{r.name}" for r in relations]
+            names = [shown(r.schema, r.name) for r in relations]
             error.hint = self._catalog.suggest(name, names)
             raise
 

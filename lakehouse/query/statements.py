@@ -16,6 +16,7 @@ import duckdb
 import msgspec
 
 from lakehouse.catalog import faults
+from lakehouse.catalog.names import literal
 from lakehouse.errors import SyntaxFault
 
 Kind = Literal["read", "write", "ddl", "session", "transaction"]
@@ -101,7 +102,7 @@ class Parser:
         """What one SELECT refers to, or None when it is not a SELECT that DuckDB can serialise."""
         if text not in self._shapes:
             with self._lock:
-                row = self._connection.execute("SELECT json_serialize_sql(?)", [text]).fetchone()
+                row = self._connection.execute(f"SELECT json_serialize_sql({literal(text)})").fetchone()
             if len(self._shapes) >= _SHAPES_KEPT:
                 self._shapes.clear()
             self._shapes[text] = _shape(msgspec.json.decode(row[0]) if row else {})

@@ -135,7 +135,7 @@ def test_filters_answer_as_plain_duckdb_does(lake, parts, conditions, change, re
 
     def remember():
         version = lake.catalog.current_snapshot().id
-        plain.execute(f"CREATE TABLE state_{version} AS FROM {name}")
+        plain.execute(f"CREATE OR REPLACE TABLE state_{version} AS FROM {name}")
         states.append(version)
 
     for rows in parts:

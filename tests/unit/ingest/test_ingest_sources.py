@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lakehouse.errors import LakehouseError
+
 ROWS = [
     (1, "Ann", 1.5, date(2024, 1, 31)),
     (2, 'quoted "word", comma', -2.25, date(2024, 2, 29)),
@@ -144,6 +146,21 @@ def test_two_thousand_columns(lake, tmp_path):
     assert lake.ingest(tmp_path / "a.csv", "t").rows == 2
     assert [column.name for column in lake.catalog.table("t").schema] == names
     assert rows(lake, order=names[0]) == [tuple(range(2000)), tuple(range(5, 2005))]
+
+
+def test_a_wide_table_goes_on_as_others_do(lake):
+    wide = pa.table({f"c{i}": [i] for i in range(2000)})
+    first = lake.ingest(wide, "wide")
+    assert first.snapshot == lake.catalog.current_snapshot().id
+    lake.sql("INSERT INTO wide SELECT * FROM wide")
+    assert lake.ingest(wide, "wide", force=True).rows == 1
+    assert lake.catalog.table("wide").row_count == 3
+    # Small inserts into other tables still go into the catalog, not into files of their own.
+    lake.sql("CREATE TABLE narrow AS SELECT 1 AS x")
+    assert (lake.catalog.table("narrow").row_count, lake.catalog.table("narrow").bytes) == (1, 0)
+    with pytest.raises(LakehouseError, match="at most 1,997 columns"):
+        lake.sql(f"CREATE TABLE w ({', '.join(f'c{i} INTEGER' for i in range(2000))})")
+    assert [table.name for table in lake.catalog.tables()] == ["narrow", "wide"]
 
 
 def test_the_order_of_a_large_file_is_kept(lake, tmp_path):
