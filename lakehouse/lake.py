@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -47,7 +48,15 @@ class Lakehouse:
         snapshot: the snapshot id the lake is pinned to, or None.
     """
 
-    def __init__(self, path: Path, settings: config.Settings, *, read_only: bool, version: int | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: config.Settings,
+        *,
+        read_only: bool,
+        version: int | None,
+        runner: Runner | None = None,
+    ) -> None:
         self.path = path
         self.settings = settings
         self.snapshot = version
@@ -56,10 +65,11 @@ class Lakehouse:
         self._metadata = metadata = Metadata(self._database)
         self._writer = Writer(self._database, metadata, settings.catalog)
         self.catalog = Catalog(self._database, metadata, self._writer)
-        self._runner = Runner(progress=settings.query.progress)
+        self._runner = runner or Runner(progress=settings.query.progress)
         self._engine = Engine(self._database, self.catalog, settings, self._runner, self._pinned)
         self.ingest = Ingest(self._database, self.catalog, settings, self._runner)
-        self._children: OrderedDict[int, Lakehouse] = OrderedDict()
+        self._kept: OrderedDict[int, Lakehouse] = OrderedDict()
+        self._children: weakref.WeakSet[Lakehouse] = weakref.WeakSet()
         self._lock = threading.Lock()
 
     def sql(
@@ -108,13 +118,13 @@ class Lakehouse:
 
     def cancel(self, query_id: str) -> bool:
         """Stop a query from another thread; False when none of that id is under way."""
-        return self._runner.cancel(query_id) or any(child.cancel(query_id) for child in self._children.values())
+        return self._runner.cancel(query_id)
 
     def close(self) -> None:
         """Stop what runs and let go of every file."""
-        for child in self._children.values():
-            child.close()
         self._runner.close()
+        for child in list(self._children):
+            child.close()
         self._engine.close()
         self._metadata.close()
         self._database.close()
@@ -134,12 +144,14 @@ class Lakehouse:
         if version == self.snapshot:
             return self._engine
         with self._lock:
-            if version not in self._children:
-                self._children[version] = Lakehouse(self.path, self.settings, read_only=True, version=version)
-                if len(self._children) > _PINNED_KEPT:
-                    self._children.popitem(last=False)  # closed when the last result that reads it is gone
-            self._children.move_to_end(version)
-            return self._children[version]._engine
+            if version not in self._kept:
+                child = Lakehouse(self.path, self.settings, read_only=True, version=version, runner=self._runner)
+                self._kept[version] = child
+                self._children.add(child)
+                if len(self._kept) > _PINNED_KEPT:
+                    self._kept.popitem(last=False)  # it goes with the last result that reads it, or with this lake
+            self._kept.move_to_end(version)
+            return self._kept[version]._engine
 
 
 def open(

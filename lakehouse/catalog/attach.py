@@ -147,6 +147,9 @@ class Database:
         # DataFrames become tables only when a door names them: never the engine's own local variables.
         cursor.execute("SET python_enable_replacements = false")
         cursor.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
+        cursor.execute(
+            "SET arrow_lossless_conversion = true"
+        )  # HUGEINT, UUID, TIMETZ and others come back as they were
         if schema:
             with faults.translated():
                 cursor.execute(f"USE {ALIAS}")
@@ -160,6 +163,7 @@ class Database:
         Args:
             schema: stand in the lake's default schema; else the block may go to any other.
         """
+        self.check_open()
         idle = self._idle[schema]
         try:
             cursor = idle.pop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import closing
 
 import duckdb
 
@@ -13,13 +14,17 @@ from lakehouse.catalog.metadata import Metadata, Relation, Snapshot, Version
 from lakehouse.catalog.names import nearest, quote, shown, split
 from lakehouse.catalog.table import Table
 from lakehouse.catalog.writer import Writer
-from lakehouse.errors import LakehouseError, SchemaNotFound, TableNotFound
+from lakehouse.errors import LakehouseError, QueryError, SchemaNotFound, TableNotFound
 
 _COUNT_BATCH = 100  # tables counted in one query
 
 
 class Catalog:
-    """What there is in the lake, now or at the snapshot it is pinned to."""
+    """What there is in the lake, now or at the snapshot it is pinned to.
+
+    Inside `lake.transaction()` it tells what was committed before; the changes it makes belong to that transaction,
+    and the snapshot that they return is the newest one before it.
+    """
 
     def __init__(self, database: Database, metadata: Metadata, writer: Writer) -> None:
         self._database = database
@@ -78,12 +83,16 @@ class Catalog:
 
         Raises:
             AlreadyExists: the name is taken and `replace` is off.
-            QueryError: the query does not run on this lake.
+            QueryError: it is not one query, or does not run on this lake; or a transaction is open.
         """
         schema, view = split(name)
         verb = "CREATE OR REPLACE VIEW" if replace else "CREATE VIEW"
-        query = sql.strip().rstrip(";")
-        self._ddl(f"{verb} {quote(ALIAS, schema, view)} AS {query}", f"create view {name}")
+        if self.writer.active is not None:
+            raise QueryError(
+                "a view that create_view makes is there only after a commit",
+                hint="inside lake.transaction() use lake.sql('CREATE VIEW …')",
+            )
+        self._ddl(f"{verb} {quote(ALIAS, schema, view)} AS {_query(sql)}", f"create view {name}")
         return self.table(name)
 
     def drop(self, name: str, *, if_exists: bool = False) -> int:
@@ -129,12 +138,11 @@ class Catalog:
 
     def find_by_id(self, relation: Relation, snapshot: int) -> Relation:
         """The entry of the same table at another snapshot, whatever it was called then."""
-        for other in self.metadata.relations(snapshot).values():
-            if other.id == relation.id:
-                return other
+        if found := self.metadata.relation(relation.id, snapshot):
+            return found
         raise TableNotFound(
             f"{relation.kind} '{relation.name}' is not there at snapshot {snapshot}",
-            hint=f"it exists in the snapshots that lakehouse show {relation.name} lists",
+            hint="it was made later, or dropped, or another has its name now: ask lake.catalog.table() for that one",
         )
 
     def table_snapshots(self, relation: Relation) -> list[Snapshot]:
@@ -151,8 +159,9 @@ class Catalog:
         """Names and DuckDB types of the columns of a table or view.
 
         Raises:
-            QueryError: a view's query no longer runs.
+            QueryError: a view's query no longer runs, or it is a past view, which only a pinned lake can read.
         """
+        self._check_present(relation, self.metadata.current() if snapshot is None else snapshot)
         target = quote(ALIAS, relation.schema, relation.name)
         if snapshot is not None and relation.kind == "table":
             target += f" AT (VERSION => {snapshot})"
@@ -161,9 +170,10 @@ class Catalog:
         return [(row[0], row[1]) for row in rows]
 
     def sizes(self, tables: list[Table]) -> dict[str, tuple[int, int]]:
-        """Exact rows and bytes of several tables by full name, in few queries."""
-        counts = self.counts([table.relation for table in tables], self.metadata.current())
-        return {table.full_name: counts[table.relation.id] for table in tables}
+        """Exact rows and bytes of several tables by full name, in few queries; views among them are left out."""
+        real = [table for table in tables if table.kind == "table"]
+        counts = self.counts([table.relation for table in real], self.metadata.current())
+        return {table.full_name: counts[table.relation.id] for table in real}
 
     def counts(self, relations: list[Relation], snapshot: int) -> dict[int, tuple[int, int]]:
         """Exact rows and bytes by id, from the catalog alone where a file's rows are the table's rows."""
@@ -175,6 +185,7 @@ class Catalog:
         for relation in relations:
             rows, size = totals.get(relation.id, (0, 0))
             if relation.kind == "view" or relation.id in doubtful:
+                self._check_present(relation, snapshot)
                 counted.append(relation)
                 result[relation.id] = (0, size)
             else:
@@ -197,6 +208,15 @@ class Catalog:
                 f"'{type}' is not a DuckDB type", hint="such as BIGINT, DOUBLE, VARCHAR, TIMESTAMP"
             ) from None
 
+    def _check_present(self, relation: Relation, snapshot: int) -> None:
+        """Refuse to take what a view gives now for what it gave then: its query reads other tables."""
+        if relation.kind == "view" and snapshot != self.metadata.current():
+            name = shown(relation.schema, relation.name)
+            raise QueryError(
+                f"the view {name} cannot be read at snapshot {snapshot} here",
+                hint=f"pin the whole lake: lakehouse.open(path, at={snapshot}), or lake.sql('…', at={snapshot})",
+            )
+
     def _count(self, relations: list[Relation], snapshot: int) -> list[tuple[int, int]]:
         live = snapshot == self.metadata.current()
         parts = []
@@ -213,6 +233,20 @@ class Catalog:
         return [Table(self, r) for r in relations if r.kind == kind and wanted in (None, r.schema)]
 
     def _ddl(self, sql: str, message: str) -> int:
-        with self.writer.transaction("ddl", message, sql=sql) as transaction:
+        with self.writer.transaction("ddl", message, join=True, sql=sql) as transaction:
             transaction.execute(sql)
         return transaction.committed
+
+
+def _query(sql: str) -> str:
+    """The text of a query, made sure by DuckDB's own parser to be one query and nothing else.
+
+    Raises:
+        QueryError: it is something else, or more than that.
+    """
+    # An empty database: a PRAGMA may do something as soon as it is parsed.
+    with faults.translated(), closing(duckdb.connect(config={"threads": 1})) as empty:
+        found = empty.extract_statements(sql)
+    if len(found) != 1 or found[0].type != duckdb.StatementType.SELECT:
+        raise QueryError("a view is made of exactly one SELECT", hint="give one query, without other statements")
+    return sql.strip().rstrip(";")

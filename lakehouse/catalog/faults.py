@@ -13,6 +13,7 @@ from lakehouse import errors
 _PREFIX = re.compile(r"^(?:(?:TransactionContext |[A-Z][A-Za-z-]+(?: [A-Za-z]+)* )?Error: )+")
 _FULL = re.compile(r"no space left on device|database or disk is full|disk quota exceeded|file too large", re.I)
 _FAILING = re.compile(r"disk I/O error", re.I)  # what SQLite says when it cannot make room for its log, too
+_STREAMED = re.compile(r"([A-Z][A-Za-z]+(?: [A-Za-z]+)*) Error: ")
 _MISSING = re.compile(r"(?:Table(?: Function)?|View|Schema|Catalog) (?:with name|\") ?\"?([^\s\"!]+)")
 _CANDIDATE = re.compile(r'Did you mean "?([^"\n]+?)"?\?')
 
@@ -25,6 +26,21 @@ def translated() -> Iterator[None]:
             yield
     except duckdb.Error as error:
         raise translate(error) from error
+    except OSError as error:
+        # An Arrow stream of DuckDB's rows raises this, with DuckDB's text.
+        if error.errno is None and _STREAMED.match(str(error)):
+            raise translate(_streamed(str(error))) from error
+        raise
+
+
+def _streamed(text: str) -> duckdb.Error:
+    """The DuckDB exception that a stream's message speaks of."""
+    match = _STREAMED.match(text)
+    kind = getattr(duckdb, f"{match[1].replace(' ', '')}Exception", duckdb.Error) if match else duckdb.Error
+    if match and match[1] == "INTERRUPT":
+        kind = duckdb.InterruptException
+    made: duckdb.Error = kind(text)
+    return made
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from typing import Any
 from lakehouse.errors import DiskFull, LakeUnusable, LockTimeout
 
 _TICKETS = 1 << 20  # the bytes before it hold the counter and the holder's card; no file grows that far
+_TICKETS_END = 1 << 62
 _CARD = 32
 _FLOCK = "hhqqi"  # struct flock of 64-bit Linux, fcntl_locking(2)
 _FAST, _SLOW, _PATIENCE = 0.0005, 0.002, 0.1
@@ -70,20 +71,27 @@ class WriterLock:
             _leave_card(descriptor)
             yield time.monotonic() - started
         finally:
-            # Closing frees the bytes only when nobody else has the descriptor: a child forked meanwhile may.
-            _control(descriptor, fcntl.F_OFD_SETLK, fcntl.F_UNLCK, 0, 0)
-            os.close(descriptor)
+            try:
+                # Closing frees the bytes only when nobody else has the descriptor: a child forked meanwhile may.
+                _control(descriptor, fcntl.F_OFD_SETLK, fcntl.F_UNLCK, 0, 0)
+            finally:
+                os.close(descriptor)
 
     def holder(self) -> str | None:
-        """Who wrote last or is writing now, as the lock's card says it; None when nobody ever did."""
+        """Who wrote last or is writing now, as the lock's card says it; None when it says nothing or that one is gone.
+
+        A writer leaves its card a moment after its turn began: until then the card is its predecessor's.
+        """
         try:
             with self.path.open("rb") as file:
                 file.seek(_CARD)
                 card = json.loads(file.read(4096).split(b"\n", 1)[0])
-        except (OSError, ValueError):
-            return None
-        since = time.strftime("%H:%M:%S", time.localtime(card["since"]))
-        return f"process {card['pid']} on {card['host']} ({card['command']}) since {since}"
+            if card["host"] == socket.gethostname() and not _alive(card["pid"]):
+                return None
+            since = time.strftime("%H:%M:%S", time.localtime(card["since"]))
+            return f"process {card['pid']} on {card['host']} ({card['command']}) since {since}"
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
+            return None  # nobody wrote yet, or something else was written over it
 
 
 def _draw(descriptor: int, deadline: float) -> int | None:
@@ -93,7 +101,7 @@ def _draw(descriptor: int, deadline: float) -> int | None:
             return None
         time.sleep(_FAST)
     try:
-        ticket = int(os.pread(descriptor, _CARD - 1, 0) or b"0") + 1
+        ticket = _last(descriptor) + 1
         os.pwrite(descriptor, b"%31d\n" % ticket, 0)
         _lock(descriptor, _TICKETS + ticket, 1)
         return ticket
@@ -101,6 +109,31 @@ def _draw(descriptor: int, deadline: float) -> int | None:
         raise _full(error) from None
     finally:
         _control(descriptor, fcntl.F_OFD_SETLK, fcntl.F_UNLCK, 0, 1)
+
+
+def _last(descriptor: int) -> int:
+    """The highest ticket that counts: the counter's or, if something else was written over it, one still in use."""
+    try:
+        last = int(os.pread(descriptor, _CARD - 1, 0) or b"0")
+    except ValueError:
+        last = 0
+    if not 0 <= last < _TICKETS_END:
+        last = 0
+    while True:
+        kind, _, start, length, _ = _control(descriptor, fcntl.F_OFD_GETLK, fcntl.F_WRLCK, _TICKETS + last + 1, 0)
+        if kind == fcntl.F_UNLCK:
+            return last
+        last = int(start) + int(length) - 1 - _TICKETS
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _leave_card(descriptor: int) -> None:

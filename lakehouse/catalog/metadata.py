@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -96,12 +97,12 @@ class Metadata:
         self._database = database
         self._lock = threading.RLock()
         self._reading: _Reading | None = None
-        self._relations: tuple[int, dict[tuple[str, str], Relation]] | None = None
+        self._relations: tuple[int, dict[tuple[str, str], Relation], dict[int, Relation]] | None = None
         self._closed = threading.Event()
-        self._keeper = threading.Thread(target=self._keep_log_small, name="lakehouse-log", daemon=True)
         with self._lock:
             self._renew()
-        self._keeper.start()
+        arguments = (weakref.ref(self), self._closed)
+        threading.Thread(target=_keep_log_small, args=arguments, name="lakehouse-log", daemon=True).start()
 
     def close(self) -> None:
         """End the open read."""
@@ -112,7 +113,7 @@ class Metadata:
             self._reading = None
 
     def rows(self, kinds: str, sql: str) -> list[tuple[Any, ...]]:
-        """The rows of one query in the catalog's own dialect.
+        """The rows of one query in the catalog's own dialect, as of the last `current()` at least.
 
         Args:
             kinds: one letter a column: `i` whole number, `s` text. SQLite types values, not columns,
@@ -122,7 +123,7 @@ class Metadata:
         self._database.check_open()
         with self._lock, faults.translated():
             try:
-                found = self._fresh().rows(sql)
+                found = (self._reading or self._renew()).rows(sql)
             except BaseException:
                 self._renew()  # an error ends a transaction
                 raise
@@ -156,17 +157,12 @@ class Metadata:
             old.end()
         return self._reading
 
-    def _keep_log_small(self) -> None:
-        """An idle process must not hold on to an old state: the write-ahead log could not be reused."""
-        log = f"{self._database.folder / CATALOG_FILE}-wal"
-        while not self._closed.wait(_LOG_INTERVAL):
-            try:
-                if os.stat(log).st_size > _LOG_SIZE:
-                    with self._lock, faults.translated():
-                        if not self._closed.is_set():
-                            self._renew()
-            except (OSError, LakehouseError):
-                continue
+    def release_log(self) -> None:
+        """Exchange the open read if the write-ahead log is large: an old read keeps it from being reused."""
+        if os.stat(f"{self._database.folder / CATALOG_FILE}-wal").st_size > _LOG_SIZE:
+            with self._lock, faults.translated():
+                if not self._closed.is_set():
+                    self._renew()
 
     def _token(self) -> _Token:
         path = self._database.folder / CATALOG_FILE
@@ -185,6 +181,9 @@ class Metadata:
         Raises:
             SnapshotNotFound: no snapshot has that id, or all are younger than that time.
         """
+        self.current()  # another process may have made it just now
+        if not isinstance(version, int | str | date):
+            raise SnapshotNotFound(f"{version!r} is neither a snapshot id nor a time", hint="such as 12 or 2026-01-31")
         if isinstance(version, str) and version.strip().isdigit():
             version = int(version)
         if isinstance(version, int):
@@ -208,6 +207,7 @@ class Metadata:
 
     def snapshots(self, where: str = "true", limit: int | None = None) -> list[Snapshot]:
         """Snapshots, newest first, that satisfy `where` (in terms of `s.` snapshot and `c.` its changes)."""
+        self.current()
         if self._database.version is not None:
             where = f"({where}) AND s.snapshot_id <= {self._database.version}"
         rows = self.rows(
@@ -225,8 +225,16 @@ class Metadata:
 
     def relations(self, snapshot: int) -> dict[tuple[str, str], Relation]:
         """Tables and views at a snapshot by lower-cased schema and name; kept for the snapshot last asked for."""
-        if self._relations and self._relations[0] == snapshot:
-            return self._relations[1]
+        return self._at(snapshot)[0]
+
+    def relation(self, id: int, snapshot: int) -> Relation | None:
+        """The table or view of that id at a snapshot."""
+        return self._at(snapshot)[1].get(id)
+
+    def _at(self, snapshot: int) -> tuple[dict[tuple[str, str], Relation], dict[int, Relation]]:
+        kept = self._relations  # read once: another thread may put another snapshot's there
+        if kept is not None and kept[0] == snapshot:
+            return kept[1:]
         rows = self.rows(
             "issssss",
             "SELECT o.id, s.schema_name, o.name, o.kind, g.value, s.path || o.path, o.sql FROM ("
@@ -238,9 +246,11 @@ class Metadata:
             f" LEFT JOIN ducklake_tag g ON g.object_id = o.id AND g.key = 'comment' AND {visible(snapshot, 'g')}"
             " ORDER BY s.schema_name, o.name",
         )
-        found = {(row[1].lower(), row[2].lower()): Relation(*row) for row in rows}
-        self._relations = (snapshot, found)
-        return found
+        found = [Relation(*row) for row in rows]
+        by_name = {(one.schema.lower(), one.name.lower()): one for one in found}
+        by_id = {one.id: one for one in found}
+        self._relations = (snapshot, by_name, by_id)
+        return by_name, by_id
 
     def columns(self, snapshot: int, table: int | None = None) -> list[tuple[Any, ...]]:
         """Top-level columns at a snapshot: (table id, column id, name, DuckLake type, nullable, comment, begin)."""
@@ -280,6 +290,11 @@ class Metadata:
                 totals[table] = totals.get(table, 0) + count
         return totals
 
+    def macros(self, snapshot: int) -> frozenset[str]:
+        """Lower-cased names of the lake's own macros."""
+        rows = self.rows("s", f"SELECT macro_name FROM ducklake_macro WHERE {visible(snapshot)}")
+        return frozenset(row[0].lower() for row in rows)
+
     def placed_by_ducklake(self, table: int) -> bool:
         """Whether rows of a table must be placed or checked by DuckLake: partitions, sort order, NOT NULL."""
         found = self.rows(
@@ -306,6 +321,19 @@ class Metadata:
             f" WHERE {visible(snapshot)} AND CAST(partial_max AS INTEGER) > {snapshot}",
         )
         return {row[0] for row in rows}
+
+
+def _keep_log_small(metadata: weakref.ref[Metadata], closed: threading.Event) -> None:
+    """What the thread of an otherwise idle process does; it ends with the metadata it looks after."""
+    while not closed.wait(_LOG_INTERVAL):
+        here = metadata()
+        if here is None:
+            return
+        try:
+            here.release_log()
+        except (OSError, LakehouseError):
+            pass  # the next round tries again, and a reader would be told
+        del here
 
 
 def visible(snapshot: int, alias: str | None = None) -> str:
@@ -335,4 +363,7 @@ def _moment(version: str | date | datetime) -> datetime:
             ) from None
     elif not isinstance(version, datetime):
         version = datetime(version.year, version.month, version.day)
-    return version.astimezone(UTC)
+    try:
+        return version.astimezone(UTC)
+    except (OverflowError, ValueError):
+        raise SnapshotNotFound(f"there is no snapshot as old as {version.isoformat()}") from None

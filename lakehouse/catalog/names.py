@@ -36,6 +36,8 @@ def split(name: str, default: str = "main") -> tuple[str, str]:
     Raises:
         LakehouseError: the text is not a table name.
     """
+    if not isinstance(name, str):
+        raise LakehouseError(f"a table name is text, not a {type(name).__name__}", hint="such as 'sales.orders'")
     parts, at = [], 0
     while at < len(name) and (match := _PART.match(name, at)):
         parts.append(match[1].replace('""', '"') if match[1] else match[2])

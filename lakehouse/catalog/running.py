@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from lakehouse.errors import QueryCancelled, QueryTimeout
+from lakehouse.errors import LakehouseError, QueryCancelled, QueryTimeout
 
 T = TypeVar("T")
+_MOST = 1000  # queries at once
 _STEP = 0.2  # seconds between looks at a query under way
 _PATIENCE = 2.0  # seconds before progress is shown
 
@@ -48,7 +49,8 @@ class Runner:
 
     def __init__(self, *, progress: bool) -> None:
         self._progress = progress
-        self._pool = ThreadPoolExecutor(thread_name_prefix="lakehouse-query")
+        # Threads are made when all are busy: a query never waits for another one.
+        self._pool = ThreadPoolExecutor(_MOST, thread_name_prefix="lakehouse-query")
         self._running: dict[str, Running] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
@@ -72,11 +74,15 @@ class Runner:
         query_id = f"{os.getpid()}-{next(self._numbers)}"
         running = Running(query_id, sql, connection)
         running.deadline = None if timeout is None else running.started + timeout
-        self._running[query_id] = running
         try:
+            self._running[query_id] = running
             yield running
+        except LakehouseError as error:
+            if running.cancelled and not isinstance(error, QueryTimeout):
+                raise QueryCancelled(f"the query {query_id} was cancelled") from None
+            raise
         finally:
-            del self._running[query_id]
+            self._running.pop(query_id, None)
 
     def wait(self, running: Running, work: Callable[[], T]) -> T:
         """The result of `work`, run in another thread.
@@ -86,6 +92,8 @@ class Runner:
             QueryCancelled: `cancel` stopped it.
             KeyboardInterrupt: Ctrl-C; the query has been stopped.
         """
+        if running.cancelled:
+            raise QueryCancelled(f"the query {running.query_id} was cancelled")
         future = self._pool.submit(work)
         bar: Any = None
         timed_out = False
@@ -95,9 +103,9 @@ class Runner:
                     return future.result(self._patience(running))
                 except NotYet:
                     if future.done():
-                        raise
-                if running.deadline is not None and time.monotonic() >= running.deadline:
-                    timed_out = True
+                        return future.result()
+                timed_out = running.deadline is not None and time.monotonic() >= running.deadline
+                if timed_out or running.cancelled:  # again each time: it may not have been in DuckDB yet
                     running.connection.interrupt()
                 if self._progress and running.elapsed > _PATIENCE:
                     bar = _show(bar, running)
@@ -131,6 +139,7 @@ class Runner:
 
 def _stop(running: Running, future: Future[T]) -> None:
     """Interrupt until the thread is out of DuckDB: the connection must be idle before anyone uses it again."""
+    future.cancel()
     while not future.done():
         running.connection.interrupt()
         try:

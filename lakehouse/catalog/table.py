@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lakehouse.catalog import faults
 from lakehouse.catalog.attach import ALIAS
 from lakehouse.catalog.metadata import Relation, Snapshot, Version
 from lakehouse.catalog.names import literal, nearest, quote, shown
-from lakehouse.errors import ColumnNotFound, LakehouseError
+from lakehouse.errors import ColumnNotFound, LakehouseError, QueryError
 
 if TYPE_CHECKING:
     from lakehouse.catalog.catalog import Catalog
@@ -27,7 +27,12 @@ class Column:
 
 
 class Table:
-    """A table or view by name; every property is read when asked for."""
+    """A table or view; every property is read when asked for.
+
+    It stays the same table whatever it is called later; `name` is what it was called when it was asked for.
+    The methods that change it return the snapshot that was made. Inside `lake.transaction()` that one is not
+    known yet: they then return the newest one before it, and only one of them may change the columns.
+    """
 
     def __init__(self, catalog: Catalog, relation: Relation, snapshot: int | None = None) -> None:
         self._catalog = catalog
@@ -69,18 +74,20 @@ class Table:
     @property
     def schema(self) -> list[Column]:
         """The columns in order, with DuckDB types and comments."""
-        described = self._catalog.describe(self._relation, self._snapshot)
+        version = self.version
+        relation = self._catalog.find_by_id(self._relation, version)
+        described = self._catalog.describe(relation, self._snapshot)
         if self.kind == "view":
             return [Column(name, kind, True, None) for name, kind in described]
-        facts = {
-            row[2]: (bool(row[4]), row[5]) for row in self._catalog.metadata.columns(self.version, self._relation.id)
-        }
+        facts = {row[2]: (bool(row[4]), row[5]) for row in self._catalog.metadata.columns(version, relation.id)}
         return [Column(name, kind, *facts.get(name, (True, None))) for name, kind in described]
 
     @property
     def row_count(self) -> int:
         """The exact number of rows."""
-        return self._catalog.counts([self._relation], self.version)[self._relation.id][0]
+        version = self.version
+        relation = self._catalog.find_by_id(self._relation, version)
+        return self._catalog.counts([relation], version)[relation.id][0]
 
     @property
     def bytes(self) -> int:
@@ -110,9 +117,9 @@ class Table:
         """
         value = "NULL" if text is None else literal(text)
         if column is None:
-            return self._ddl(f"COMMENT ON {self.kind.upper()} {self._sql} IS {value}", f"describe {self.full_name}")
+            return self._ddl(lambda table: f"COMMENT ON {self.kind.upper()} {table} IS {value}", "describe")
         name = self._column(column)
-        return self._ddl(f"COMMENT ON COLUMN {self._sql}.{quote(name)} IS {value}", f"describe {self.full_name}.{name}")
+        return self._ddl(lambda table: f"COMMENT ON COLUMN {table}.{quote(name)} IS {value}", "describe", f".{name}")
 
     def add_column(self, name: str, type: str, *, default: str | int | float | bool | None = None) -> int:
         """Add a column; rows that are there already read `default`.
@@ -125,33 +132,26 @@ class Table:
         Returns:
             The snapshot that was made.
         """
+        if not isinstance(default, str | int | float | None):
+            raise LakehouseError(f"a default cannot be a {default.__class__.__name__}", hint="text, number or truth value")
         checked = self._catalog.check_type(type)
         value = literal(default) if isinstance(default, str) else str(default)
         clause = "" if default is None else f" DEFAULT {value}"
-        return self._ddl(
-            f"ALTER TABLE {self._sql} ADD COLUMN {quote(name)} {checked}{clause}", f"add {self.full_name}.{name}"
-        )
+        return self._alter(f"ADD COLUMN {quote(name)} {checked}{clause}", "add", f".{name}")
 
     def rename_column(self, old: str, new: str) -> int:
         """Rename a column; returns the snapshot that was made."""
         name = self._column(old)
-        return self._ddl(
-            f"ALTER TABLE {self._sql} RENAME COLUMN {quote(name)} TO {quote(new)}",
-            f"rename {self.full_name}.{name} to {new}",
-        )
+        return self._alter(f"RENAME COLUMN {quote(name)} TO {quote(new)}", "rename", f".{name} to {new}")
 
     def drop_column(self, name: str) -> int:
         """Drop a column; older snapshots keep it. Returns the snapshot that was made."""
         name = self._column(name)
-        return self._ddl(f"ALTER TABLE {self._sql} DROP COLUMN {quote(name)}", f"drop {self.full_name}.{name}")
+        return self._alter(f"DROP COLUMN {quote(name)}", "drop", f".{name}")
 
     def __repr__(self) -> str:
         at = "" if self._snapshot is None else f" at snapshot {self._snapshot}"
         return f"<{self.kind} {self.full_name}{at}>"
-
-    @property
-    def _sql(self) -> str:
-        return quote(ALIAS, self.schema_name, self.name)
 
     def _column(self, name: str) -> str:
         known = [column.name for column in self.schema]
@@ -162,11 +162,26 @@ class Table:
             f"{self.full_name} has no column '{name}'", hint=nearest(name, known) or f"it has {', '.join(known)}"
         )
 
-    def _ddl(self, sql: str, message: str) -> int:
+    def _alter(self, change: str, verb: str, what: str) -> int:
+        return self._ddl(lambda table: f"ALTER TABLE {table} {change}", verb, what, columns=True)
+
+    def _ddl(self, sql: Callable[[str], str], verb: str, what: str = "", *, columns: bool = False) -> int:
+        """Run what `sql` makes of the table's name, which only the writer lock keeps from changing."""
         if self._snapshot is not None:
             raise LakehouseError(f"{self!r} is a past state and cannot be changed", hint="use the table itself")
-        with self._catalog.writer.transaction("ddl", message, sql=sql) as transaction, faults.translated():
-            transaction.execute(sql)
+        with self._catalog.writer.transaction("ddl", verb, join=True) as transaction:
+            relation = self._refreshed()
+            if columns and relation.id in transaction.altered:
+                raise QueryError(
+                    f"the columns of {self.full_name} were changed in this transaction already",
+                    hint="DuckLake takes one such change per table and transaction; make the next in one of its own",
+                )
+            statement = sql(quote(ALIAS, relation.schema, relation.name))
+            transaction.message = f"{verb} {shown(relation.schema, relation.name)}{what}"
+            transaction.note["sql"] = statement
+            transaction.execute(statement)
+            if columns:
+                transaction.altered.add(relation.id)
         return transaction.committed
 
     def _refreshed(self) -> Relation:

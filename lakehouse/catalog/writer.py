@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,15 @@ class Transaction:
     waited: float
     """Seconds spent waiting for the writer lock."""
     snapshot: int | None = None
+    """The snapshot of the commit; of a part of a larger transaction: the one that transaction began from."""
+    open: bool = False
+    """Whether the lock is held and DuckDB may have a transaction under way."""
+    altered: set[int] = field(default_factory=set)
+    """Ids of the tables whose columns were changed in it."""
 
     @property
     def committed(self) -> int:
-        """The snapshot of the commit; asked for before it, that is a programming error."""
+        """`snapshot`, once it is known; asked for before, that is a programming error."""
         assert self.snapshot is not None
         return self.snapshot
 
@@ -69,15 +74,19 @@ class Writer:
     @property
     def active(self) -> Transaction | None:
         """The transaction that the calling thread has open, if any."""
-        return getattr(self._local, "transaction", None)
+        transaction: Transaction | None = getattr(self._local, "transaction", None)
+        return transaction if transaction is not None and transaction.open else None
 
     @contextmanager
-    def transaction(self, operation: str, message: str, **note: Any) -> Iterator[Transaction]:
+    def transaction(self, operation: str, message: str, *, join: bool = False, **note: Any) -> Iterator[Transaction]:
         """Everything executed inside is committed as one snapshot, or nothing is.
 
         Args:
             operation: one word for what is done (`ingest`, `sql`, `create_schema` …), kept in the note.
             message: the commit message, one line.
+            join: be a part of the transaction that this thread has open, if any: it commits, or does not.
+                The part's own note is then kept under `parts` of that transaction's. Only for a single
+                statement, which is done whole or not at all: a larger part could not be undone by itself.
             note: further JSON-able facts for the commit's note.
 
         Raises:
@@ -91,26 +100,32 @@ class Writer:
             raise LakeReadOnly(
                 f"the lake {self._database.folder} is {what}", hint="open it without at= and read_only= to write"
             )
-        if self.active is not None:
-            raise QueryError("a transaction is open in this thread already", hint="write inside that one")
-        with self.lock.hold(self._settings.lock_timeout) as waited:
-            connection = self._database.connection()
-            facts = {"operation": operation, **note, **_origin()}
-            transaction = Transaction(connection, facts, message, waited)
-            started = time.time()
-            transaction.execute("BEGIN TRANSACTION")
-            self._local.transaction = transaction
+        connection = self._database.connection()
+        if (outer := self.active) is not None:
+            if not join:
+                raise QueryError("a transaction is open in this thread already", hint="write inside that one")
+            part = Transaction(connection, {"operation": operation, **note}, message, 0.0, altered=outer.altered)
+            yield part
+            outer.note.setdefault("parts", []).append(part.note)
+            part.snapshot = self._metadata.current()
+            return
+        transaction = Transaction(connection, {"operation": operation, **note, **_origin()}, message, 0.0)
+        self._local.transaction = transaction
+        with self.lock.hold(self._settings.lock_timeout) as transaction.waited:
             try:
-                yield transaction
-                self._stamp(transaction)
-                self._sync(started)
-                transaction.execute("COMMIT")
-            except BaseException:
-                _rollback(connection)
-                raise
+                try:
+                    started = time.time()
+                    transaction.open = True
+                    transaction.execute("BEGIN TRANSACTION")
+                    yield transaction
+                    self._stamp(transaction)
+                    self._sync(started)
+                    transaction.execute("COMMIT")
+                    transaction.snapshot = self._metadata.current()
+                finally:
+                    _end(transaction)
             finally:
-                self._local.transaction = None
-            transaction.snapshot = self._metadata.current()
+                _end(transaction)  # Ctrl-C may have come in the way of the first
 
     @contextmanager
     def plain(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -160,11 +175,15 @@ def _sync_path(path: str | Path) -> None:
         os.close(descriptor)
 
 
-def _rollback(connection: duckdb.DuckDBPyConnection) -> None:
+def _end(transaction: Transaction) -> None:
+    """Undo what is not committed; nobody may use the connection before that, and a second call does nothing."""
+    if not transaction.open:
+        return
     try:
-        connection.execute("ROLLBACK")
+        transaction.connection.execute("ROLLBACK")
     except duckdb.Error:
-        pass  # a failed COMMIT has ended the transaction already
+        pass  # COMMIT has ended the transaction already, done or failed
+    transaction.open = False
 
 
 def _origin() -> dict[str, str]:

@@ -53,7 +53,8 @@ class ResultCache:
 def key_of(text: str, parameters: Any, snapshot: int, limit: int | None) -> Hashable | None:
     """The cache key of a query, or None when a parameter is not a plain value."""
     items = parameters.items() if isinstance(parameters, Mapping) else enumerate(parameters or ())
-    pairs = [(str(name), type(value).__name__, value) for name, value in items]
-    if not all(isinstance(value, _PLAIN) for *_, value in pairs):
+    pairs = [(str(name), type(value), value) for name, value in items]
+    if not all(kind in _PLAIN for _, kind, _ in pairs):
         return None
-    return (text, tuple(sorted(pairs, key=lambda pair: pair[0])), snapshot, limit)
+    # By their repr: 0.0 equals -0.0 and Decimal("1.0") equals Decimal("1.00"), but they give different rows.
+    return (text, tuple(sorted((name, kind.__name__, repr(value)) for name, kind, value in pairs)), snapshot, limit)

@@ -15,15 +15,30 @@ from dataclasses import dataclass, field
 import duckdb
 
 from lakehouse.catalog import faults
-from lakehouse.catalog.attach import ALIAS, Database
+from lakehouse.catalog.attach import Database
 from lakehouse.catalog.metadata import LANDED_PREFIX, Metadata, Relation, visible
 from lakehouse.catalog.names import exactly, literal, quote
 from lakehouse.query.statements import Shape
 
-_EXACT = re.compile(
-    r"^(?:boolean|u?int(?:8|16|32|64)|float32|float64|decimal\(\d+,\d+\)|varchar|blob|date|timestamp|timestamptz)$"
-)
-_COPIED_ROWS = 10_000
+_EXACT = {
+    "boolean": "BOOLEAN",
+    "int8": "TINYINT",
+    "int16": "SMALLINT",
+    "int32": "INTEGER",
+    "int64": "BIGINT",
+    "uint8": "UTINYINT",
+    "uint16": "USMALLINT",
+    "uint32": "UINTEGER",
+    "uint64": "UBIGINT",
+    "float32": "FLOAT",
+    "float64": "DOUBLE",
+    "varchar": "VARCHAR",
+    "blob": "BLOB",
+    "date": "DATE",
+    "timestamp": "TIMESTAMP",
+    "timestamptz": "TIMESTAMP WITH TIME ZONE",
+}
+"""DuckLake's names of the types that Parquet holds exactly, and DuckDB's."""
 _FILE_LIMIT = 64  # with more files DuckLake's pruning by statistics is worth its price
 _VIRTUAL = frozenset({"rowid", "snapshot_id", "filename", "file_row_number", "file_index"})
 
@@ -92,29 +107,26 @@ class DirectScan:
         return views.made[relation.id]
 
     def _make(self, views: _Views, relation: Relation, snapshot: int) -> bool:
-        root, database = self._database.root, _database(snapshot)
         files = self._files(relation, snapshot)
-        kept = self._metadata.inlined_totals(snapshot, [relation.id]).get(relation.id, 0)
-        whole = relation.id not in self._metadata.file_totals(snapshot) and 0 < kept <= _COPIED_ROWS
-        if not files and not whole:
+        if files is None:
             return False
+        root, database = self._database.root, _database(snapshot)
         if relation.schema not in views.schemas:
             root.execute(f"CREATE SCHEMA {quote(database, relation.schema)}")
             views.schemas.add(relation.schema)
-        name = quote(relation.schema, relation.name)
-        if whole:  # so small that all of it stands in the catalog: taken over once
-            live = f"{quote(ALIAS)}.{name}" + ("" if self._database.version else f" AT (VERSION => {snapshot})")
-            root.execute(f"CREATE TABLE {database}.{name} AS FROM {live}")
-        else:
-            names = ", ".join(literal(exactly(file)) for file in files or ())
-            root.execute(f"CREATE VIEW {database}.{name} AS FROM read_parquet([{names}], hive_partitioning = false)")
+        names = ", ".join(literal(exactly(file)) for file in files)
+        root.execute(
+            f"CREATE VIEW {quote(database, relation.schema, relation.name)} AS"
+            f" FROM read_parquet([{names}], hive_partitioning = false)"
+        )
         return True
 
     def _files(self, relation: Relation, snapshot: int) -> list[str] | None:
         """The data files that are exactly the table, or None."""
         table, metadata = relation.id, self._metadata
         columns = metadata.columns(snapshot, table)
-        if not all(_EXACT.match(column[3]) for column in columns):
+        wanted = [(column[2], _EXACT.get(column[3]) or _decimal(column[3])) for column in columns]
+        if any(kind is None for _, kind in wanted):
             return None
         if table in metadata.tables_with_deletes() or metadata.inlined_totals(snapshot, [table]).get(table):
             return None
@@ -136,7 +148,20 @@ class DirectScan:
         if not rows or len(rows) != total or len(rows) > _FILE_LIMIT or any(begin < changed for *_, begin in rows):
             return None
         folder = self._database.data / (relation.folder or "")
-        return [str(folder / path) if relative else path for path, relative, _ in rows]
+        files = [str(folder / path) if relative else path for path, relative, _ in rows]
+        # A file of the very commit that changed the columns may be from before or after the change.
+        doubtful = {file for file, (*_, begin) in zip(files, rows, strict=True) if begin == changed}
+        if any(self._columns(file) != wanted for file in {files[0], *doubtful}):
+            return None
+        return files
+
+    def _columns(self, file: str) -> list[tuple[str, str]]:
+        described = self._database.root.execute(f"DESCRIBE FROM read_parquet([{literal(exactly(file))}])").fetchall()
+        return [(row[0], row[1]) for row in described]
+
+
+def _decimal(kind: str) -> str | None:
+    return kind.upper() if re.match(r"^decimal\(\d+,\d+\)$", kind) else None
 
 
 def _database(snapshot: int) -> str:

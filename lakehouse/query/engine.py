@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ class Engine:
         self._direct = DirectScan(database, catalog.metadata)
         self._local = threading.local()
         self._functions: frozenset[str] | None = None
+        self._aggregates: frozenset[str] = frozenset()
 
     def sql(
         self,
@@ -95,6 +97,10 @@ class Engine:
     ) -> Result:
         """Run a script and return the result of its last statement; see `Lakehouse.sql`."""
         self._database.check_open()
+        if limit is not None and (not isinstance(limit, int) or limit < 0):
+            raise QueryError(f"limit must be a whole number from 0, not {limit!r}")
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+            raise QueryError(f"timeout must be seconds above 0, not {timeout!r}")
         if at is not None:
             engine = self._pinned(self._catalog.resolve(at))
             return engine.sql(query, params, limit=limit, timeout=timeout, tables=tables)
@@ -103,7 +109,6 @@ class Engine:
         timeout = self._settings.query.timeout if timeout is None else timeout
         tables = tables or {}
         check_views(statements, tables)
-        self._local.tables = tables
         with self._registered(tables, self._database.connection()):
             results = [self._run(group, params, limit, timeout, plain=bool(tables)) for group in grouped(statements)]
         return results[-1]
@@ -138,14 +143,14 @@ class Engine:
         inner, end = group[1:-1], group[-1].text.lower()
         text = ";\n".join(statement.text for statement in inner)
         try:
-            with self._catalog.writer.transaction("sql", _headline(text), **_sql_note(text)):
+            with self._catalog.writer.transaction("sql", _headline(text), **_sql_note(text)) as transaction:
                 results = [self._run([one], params, limit, timeout, plain=True) for one in inner]
                 if not end.startswith(("commit", "end")):
                     raise _RolledBack
         except _RolledBack:
-            results = []
+            return self._empty(group[-1])
         result = results[-1] if results else self._empty(group[-1])
-        result.snapshot = self._catalog.metadata.current()
+        result.snapshot = transaction.committed
         return result
 
     def _execute(self, statement: Statement, params: Parameters, timeout: float | None) -> Result:
@@ -200,8 +205,8 @@ class Engine:
                 stack.callback(lease.release)
                 lease.enter(connection)
             else:
-                connection.execute("BEGIN TRANSACTION")
                 stack.callback(_end, connection)
+                connection.execute(_BEGIN_READ)
                 snapshot = _current(connection)
             rows, complete = self._runner.wait(running, lambda: self._take(connection, read))
         if not complete:
@@ -219,7 +224,8 @@ class Engine:
         with self._runner.query(read.text, connection, timeout) as running, self._explained(), ExitStack() as stack:
             if outside:
                 stack.callback(_end, connection)
-                connection.execute("BEGIN TRANSACTION")
+                # The plan of a write can be shown only where it could be run; showing it runs nothing.
+                connection.execute("BEGIN TRANSACTION" if read.statement.verb == "EXPLAIN" else _BEGIN_READ)
             snapshot = _current(connection)
             rows = self._runner.wait(running, lambda: self._take_all(connection, read))
         if limit is not None:
@@ -232,14 +238,25 @@ class Engine:
         return self._direct.lease(read.shape, read.relations, snapshot)
 
     def _take(self, connection: duckdb.DuckDBPyConnection, read: _Read) -> tuple[Rows, bool]:
-        reader, types = _open(connection, read.text, read.parameters, _BATCH)
-        table, complete = spool.first(reader, parse_size(self._settings.query.buffer_size))
+        """The rows, or the first of very many that can be read again in the same order."""
+        if not self._repeats(read):
+            return self._take_all(connection, read), True
+        with faults.translated():
+            reader, types = _open(connection, read.text, read.parameters, _BATCH)
+            table, complete = spool.first(reader, parse_size(self._settings.query.buffer_size))
         return Rows(table, types), complete
 
     def _take_all(self, connection: duckdb.DuckDBPyConnection, read: _Read) -> Rows:
         reader, types = _open(connection, read.text, read.parameters, _BATCH)
         size, limit = parse_size(self._settings.query.buffer_size), parse_size(self._settings.storage.max_temp_size)
-        return Rows(spool.whole(reader, size, self._database.temp, limit), types)
+        with faults.translated():
+            return Rows(spool.whole(reader, size, self._database.temp, limit), types)
+
+    def _repeats(self, read: _Read) -> bool:
+        """Whether reading it again gives the rows in the same order: groups, joins and sorts need not."""
+        if read.shape is None or not read.shape.scan or read.shape.functions & self._aggregates:
+            return False
+        return all(relation.kind == "table" for relation in read.relations or ())
 
     def _source(self, read: _Read, snapshot: int) -> Source:
         """How to read a large result again: pinned to its snapshot, on a connection of its own."""
@@ -257,8 +274,15 @@ class Engine:
 
         def reader(batch_rows: int) -> Any:
             connection, stack = connect()
-            opened, _ = _open(connection, read.text, read.parameters, batch_rows)
-            return pa.RecordBatchReader.from_batches(opened.schema, _drained(opened, stack))
+            try:
+                opened, _ = _open(connection, read.text, read.parameters, batch_rows)
+            except BaseException:
+                stack.close()
+                raise
+            batches = _drained(opened, stack)
+            # A generator that is never started never ends: then the connection goes with it all the same.
+            weakref.finalize(batches, stack.close)
+            return pa.RecordBatchReader.from_batches(opened.schema, batches)
 
         def count() -> int:
             connection, stack = connect()
@@ -284,11 +308,15 @@ class Engine:
         bound: Any = None,
         cached: bool = False,
     ) -> Result:
-        tables: Mapping[str, Any] = self._local.tables
+        tables: Mapping[str, Any] = getattr(self._local, "tables", {})
+        session = getattr(self._local, "session", False)
 
         def explain(analyze: bool) -> str:
             verb = "EXPLAIN ANALYZE" if analyze and statement.kind == "read" else "EXPLAIN"
-            with self._database.lent() as connection, self._registered(tables, connection), faults.translated():
+            with ExitStack() as stack:
+                connection = self._database.connection() if session else stack.enter_context(self._database.lent())
+                stack.enter_context(self._registered(tables, connection))
+                stack.enter_context(faults.translated())
                 plan = connection.execute(f"{verb} {statement.text}", bound).fetchall()
             return "\n".join(str(row[1]) for row in plan)
 
@@ -314,6 +342,8 @@ class Engine:
         """The lake's tables that a query reads, views resolved; None when it may read anything else."""
         if not shape.plain or depth > 20 or not shape.functions <= self._pure():
             return None
+        if shape.functions & self._catalog.metadata.macros(snapshot):
+            return None  # a macro of the lake may hide a function of DuckDB
         found: list[Relation] = []
         known = self._catalog.metadata.relations(snapshot)
         for catalog, schema, name in shape.tables:
@@ -333,11 +363,12 @@ class Engine:
         if self._functions is None:
             with self._database.lent() as connection:
                 rows = connection.execute(
-                    "SELECT function_name FROM duckdb_functions() WHERE internal"
+                    "SELECT function_name, bool_or(function_type = 'aggregate') FROM duckdb_functions() WHERE internal"
                     " GROUP BY function_name HAVING bool_and(coalesce(stability = 'CONSISTENT', false)"
                     " OR function_type = 'aggregate')"
                 ).fetchall()
-            self._functions = frozenset(row[0].lower() for row in rows) | _WINDOW
+            self._aggregates = frozenset(name.lower() for name, aggregate in rows if aggregate)
+            self._functions = (frozenset(row[0].lower() for row in rows) | _WINDOW) - _SAMPLED
         return self._functions
 
     @contextmanager
@@ -354,6 +385,8 @@ class Engine:
                         hint="pandas, Arrow and Polars frames and earlier results can, under names not in use",
                     ) from error
                 stack.callback(connection.unregister, name)
+            self._local.tables = tables
+            stack.callback(setattr, self._local, "tables", {})
             yield
 
     @contextmanager
@@ -374,6 +407,8 @@ class _RolledBack(Exception):
     """The script itself asked for ROLLBACK."""
 
 
+_BEGIN_READ = "BEGIN TRANSACTION READ ONLY"  # whatever the parser took for a read cannot write
+_SAMPLED = frozenset({"reservoir_quantile"})  # an aggregate that draws at random
 _WINDOW = frozenset(
     "row_number rank dense_rank rank_dense percent_rank cume_dist ntile lag lead first_value last_value nth_value"
     " fill".split()
@@ -409,10 +444,11 @@ def _current(connection: duckdb.DuckDBPyConnection) -> int:
 
 
 def _end(connection: duckdb.DuckDBPyConnection) -> None:
+    """End a read; it may have failed, or not have begun."""
     try:
-        connection.execute("COMMIT")
-    except duckdb.Error:
         connection.execute("ROLLBACK")
+    except duckdb.Error:
+        pass
 
 
 def _headline(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,9 @@ def written(path: Path) -> Iterator[Path]:
     Raises:
         LakehouseError: the folder is missing or cannot be written; `path` is as before.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    if not path.name or path.is_dir():
+        raise LakehouseError(f"'{path}' is not the name of a file", hint="give the path of the file to write")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     if not path.parent.is_dir():
         raise LakehouseError(f"the folder {path.parent} does not exist", hint="create it first")
     try:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PAGE_ROWS = 20
-_LOST_IN_ARROW = frozenset({"HUGEINT", "UHUGEINT", "UUID", "JSON", "BIT", "TIME WITH TIME ZONE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +32,32 @@ class Rows:
     types: tuple[str, ...]
 
     def relation(self, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
-        """The rows as a DuckDB relation, with the types that Arrow does not keep put back."""
+        """The rows as a DuckDB relation, with the types they had."""
         from lakehouse.catalog.names import quote
 
         # Positional names: a result may have the same column name twice.
+        if not self.types:  # a statement without rows; DuckDB has no table without columns
+            return connection.sql("SELECT NULL AS nothing WHERE false")
         source = connection.from_arrow(self.table.rename_columns([f"c{i}" for i in range(len(self.types))]))
-        columns = []
-        for i, (name, kind) in enumerate(zip(self.table.column_names, self.types, strict=True)):
-            value = f"c{i}::{kind}" if kind in _LOST_IN_ARROW else f"c{i}"
-            columns.append(f"{value} AS {quote(name)}")
-        return source.project(", ".join(columns)) if columns else source
+        columns = (f"c{i} AS {quote(name)}" for i, name in enumerate(self.table.column_names))
+        return source.project(", ".join(columns))
+
+    def common(self) -> pa.Table:
+        """The rows in Arrow's own types: what only DuckDB knows (HUGEINT, UUID, BIT …) as DuckDB converts it."""
+        if not any(_only_duckdb(field.type) for field in self.table.schema):
+            return self.table
+        import duckdb
+
+        with duckdb.connect() as connection:
+            connection.execute("SET arrow_lossless_conversion = false")
+            return self.relation(connection).to_arrow_table()
+
+
+def _only_duckdb(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is, or holds, an extension that stands for a type of DuckDB's."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return True
+    return any(_only_duckdb(kind.field(i).type) for i in range(kind.num_fields))
 
 
 @dataclass(frozen=True)
@@ -118,7 +133,7 @@ class Result:
         Raises:
             ResultTooLarge: there are more rows than `query.max_rows`.
         """
-        return self._whole().table
+        return self._whole().common()
 
     def df(self) -> pandas.DataFrame:
         """All rows as a pandas DataFrame, typed as DuckDB types them.
@@ -136,7 +151,7 @@ class Result:
         """
         import polars
 
-        frame = polars.from_arrow(self._whole().table)
+        frame = polars.from_arrow(self._whole().common())
         return frame if isinstance(frame, polars.DataFrame) else frame.to_frame()
 
     def relation(self, connection: duckdb.DuckDBPyConnection | None = None) -> duckdb.DuckDBPyRelation:
@@ -150,8 +165,13 @@ class Result:
     def reader(self, batch_rows: int = 100_000) -> pa.RecordBatchReader:
         """All rows as a stream of Arrow batches of about `batch_rows` rows, however many there are."""
         if self._source is None:
-            return self._page.table.to_reader(batch_rows)
-        return self._source.reader(batch_rows)
+            return self._page.common().to_reader(batch_rows)
+        opened = self._source.reader(batch_rows)
+        if not any(_only_duckdb(field.type) for field in opened.schema):
+            return opened
+        schema = self._page.common().schema
+        batches = (Rows(pa.Table.from_batches([batch]), self._page.types).common() for batch in opened)
+        return pa.RecordBatchReader.from_batches(schema, (b for table in batches for b in table.to_batches()))
 
     def fetchall(self) -> list[tuple[Any, ...]]:
         """All rows as Python tuples.
@@ -167,7 +187,8 @@ class Result:
         return rows[0] if rows else None
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        for batch in self.reader():
+        stream = self._source.reader(100_000) if self._source else self._page.table.to_reader(100_000)
+        for batch in stream:
             rows = Rows(pa.Table.from_batches([batch]), self._page.types)
             yield from self._using(rows, _fetchall)
 
@@ -208,7 +229,7 @@ class Result:
         return f"{what}, snapshot {self.snapshot}" if self.kind in ("write", "ddl", "transaction") else what
 
     def __repr__(self) -> str:
-        if self.is_receipt:
+        if self.is_receipt or not self.columns:
             return self._receipt()
         first = self._first(PAGE_ROWS)
         box = self._using(first, lambda relation: str(relation.limit(PAGE_ROWS))).rstrip()
@@ -220,7 +241,7 @@ class Result:
         return "\n".join([*lines, self._caption()])
 
     def _repr_html_(self) -> str | None:
-        if self.is_receipt:
+        if self.is_receipt or not self.columns:
             return None  # the one line of __repr__ says it
         head = "".join(
             f'<th style="text-align:{_align(kind)}">{html.escape(name)}<br>'
@@ -279,14 +300,13 @@ class Result:
         from lakehouse.catalog.names import literal
 
         with self._database.lent() as connection, faults.translated():
-            connection.register("result", self._page.relation(connection).to_arrow_table())
-            try:
-                connection.execute(f"COPY (FROM result) TO {literal(str(path))} {options}")
-            finally:
-                connection.unregister("result")
+            self._page.relation(connection).query("result", f"COPY (FROM result) TO {literal(str(path))} {options}")
+            connection.execute("DROP VIEW temp.result")
 
     def _using(self, rows: Rows, use: Callable[[duckdb.DuckDBPyRelation], T]) -> T:
-        with self._database.lent() as connection:
+        from lakehouse.catalog import faults
+
+        with self._database.lent() as connection, faults.translated():
             return use(rows.relation(connection))
 
 
@@ -295,8 +315,10 @@ def _fetchall(relation: duckdb.DuckDBPyRelation) -> list[tuple[Any, ...]]:
 
 
 def _take(reader: pa.RecordBatchReader, rows: int) -> pa.Table:
+    from lakehouse.catalog import faults
+
     batches, left = [], rows
-    with reader:
+    with reader, faults.translated():
         for batch in reader:
             batches.append(batch.slice(0, left))
             left -= batches[-1].num_rows

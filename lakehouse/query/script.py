@@ -51,6 +51,10 @@ def check_parameters(statements: list[Statement], params: Parameters) -> None:
     Raises:
         ParameterFault: one has not.
     """
+    if params is not None and (isinstance(params, str | bytes) or not isinstance(params, Mapping | Sequence)):
+        raise ParameterFault(
+            f"params is a {type(params).__name__}", hint="a mapping for $name, or a list or tuple for ?"
+        )
     wanted = frozenset[str]().union(*(statement.parameters for statement in statements))
     if isinstance(params, Mapping):
         given = {str(name) for name in params}

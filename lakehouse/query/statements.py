@@ -37,14 +37,11 @@ _BY_TYPE: dict[str, Kind] = {
     "TRANSACTION": "transaction",
 }
 # Table functions and procedures of DuckLake that change the lake although they are called like a query.
-_EFFECTS = re.compile(
-    r"\b(?:ducklake_)?(?:add_data_files|checkpoint|cleanup_old_files|delete_orphaned_files|expire_snapshots"
-    r"|flush_inlined_data|force_checkpoint|merge_adjacent_files|rewrite_data_files|set_option)\b",
-    re.I,
+_EFFECTS = frozenset(
+    "add_data_files checkpoint cleanup_old_files delete_orphaned_files expire_snapshots flush_inlined_data"
+    " force_checkpoint merge_adjacent_files rewrite_data_files set_option".split()
 )
-_SESSION_DDL = re.compile(r"^(?:create(?:\s+or\s+replace)?|drop)\s+(?:persistent\s+)?(?:temp|temporary|secret)\b", re.I)
-_COPY_TO = re.compile(r"\)\s*to\b|^copy\s+\S+(\s*\([^)]*\))?\s+to\b", re.I | re.S)
-_EXPLAIN = re.compile(r"explain\s+(?:\([^)]*\)\s*)?(?:analyze\s+)?", re.I)
+_WORD = re.compile(r"[^\W\d]\w*")
 _SHAPES_KEPT = 1000
 _COMMENT = re.compile(r"\s+|--[^\n]*(?:\n|$)|/\*.*?\*/", re.S)
 # Names that read the clock or the session although they look like columns.
@@ -77,6 +74,8 @@ class Shape:
     """Lower-cased last parts of all column references."""
     plain: bool
     """Whether it is only a SELECT over tables: no SHOW, sample, or reading of clock and session."""
+    scan: bool
+    """Whether it is one SELECT of one table that keeps the order of its rows: nothing grouped, joined or sorted."""
 
 
 class Parser:
@@ -93,6 +92,10 @@ class Parser:
         Raises:
             SyntaxFault: some statement cannot be parsed, or there is none. Nothing has been run.
         """
+        try:
+            sql.encode()
+        except UnicodeEncodeError as error:
+            raise SyntaxFault(f"the query is not text: {error.reason} at position {error.start}") from None
         found = [self._classify(text) for text in split(sql)]
         if not found:
             raise SyntaxFault("there is no SQL statement to run", hint="such as SELECT 42")
@@ -100,13 +103,15 @@ class Parser:
 
     def inspect(self, text: str) -> Shape | None:
         """What one SELECT refers to, or None when it is not a SELECT that DuckDB can serialise."""
-        if text not in self._shapes:
+        try:
+            return self._shapes[text]
+        except KeyError:
             with self._lock:
                 row = self._connection.execute(f"SELECT json_serialize_sql({literal(text)})").fetchone()
             if len(self._shapes) >= _SHAPES_KEPT:
                 self._shapes.clear()
-            self._shapes[text] = _shape(msgspec.json.decode(row[0]) if row else {})
-        return self._shapes[text]
+            self._shapes[text] = shape = _shape(msgspec.json.decode(row[0]) if row else {})
+            return shape
 
     def close(self) -> None:
         """Free the parser's database."""
@@ -123,17 +128,47 @@ class Parser:
         return Statement(text, verb, self._kind(verb, _bare(text)), parameters)
 
     def _kind(self, verb: str, text: str) -> Kind:
-        if verb in ("SELECT", "CALL") and _EFFECTS.search(text):
+        tokens = _tokens(text)
+        words = [word for _, word in tokens]
+        if verb in ("SELECT", "CALL") and any(word.removeprefix("ducklake_") in _EFFECTS for word in words):
             return "write"
         if verb == "COPY":
-            return "read" if _COPY_TO.search(text) else "write"
+            return "read" if _direction(words) == "to" else "write"
         if verb == "EXPLAIN":
-            explained = _EXPLAIN.match(text)
-            analyzed = explained and "analyze" in explained[0].lower()
-            return self._classify(text[explained.end() :]).kind if explained and analyzed else "read"
-        if verb in ("CREATE", "DROP") and _SESSION_DDL.match(text):
+            options, inner = _explained(words)
+            return self._classify(text[tokens[inner][0] :]).kind if "analyze" in options else "read"
+        if verb in ("CREATE", "DROP") and {"temp", "temporary", "secret"} & set(words[1:5]):
             return "session"
         return _BY_TYPE.get(verb, "session")
+
+
+def _tokens(text: str) -> list[tuple[int, str]]:
+    """Where each token begins, and its lower-cased word; strings, quoted names and punctuation by one character."""
+    raw = text.encode()
+    found = []
+    for offset, _ in duckdb.tokenize(text):
+        at = len(raw[:offset].decode())
+        match = _WORD.match(text, at)
+        found.append((at, match[0].lower() if match else text[at]))
+    return found
+
+
+def _direction(words: list[str]) -> str:
+    """Whether a COPY goes `to` or `from`: the first of the two outside of parentheses."""
+    depth = 0
+    for word in words:
+        depth += (word == "(") - (word == ")")
+        if depth == 0 and word in ("to", "from"):
+            return word
+    return "from"
+
+
+def _explained(words: list[str]) -> tuple[list[str], int]:
+    """The options of an EXPLAIN, and which token the explained statement begins with."""
+    if words[1] == "(":
+        end = words.index(")")
+        return words[2:end], end + 1
+    return (["analyze"], 2) if words[1] == "analyze" else ([], 1)
 
 
 def split(sql: str) -> list[str]:
@@ -176,7 +211,18 @@ def _shape(document: dict[str, Any]) -> Shape | None:
             functions.add(node["function_name"].lower())
         if node.get("sample"):
             plain = False
-    return Shape(frozenset(tables), frozenset(functions), frozenset(columns), plain and not columns & _CLOCK)
+    plain = plain and not columns & _CLOCK
+    return Shape(frozenset(tables), frozenset(functions), frozenset(columns), plain, plain and _scans(nodes))
+
+
+def _scans(nodes: list[dict[str, Any]]) -> bool:
+    selects = [node for node in nodes if "select_list" in node or node.get("type") == "SET_OPERATION_NODE"]
+    if len(selects) != 1 or any(node.get("class") in ("WINDOW", "SUBQUERY") for node in nodes):
+        return False
+    (select,) = selects
+    source = select.get("from_table") or {}
+    grouped = select.get("group_expressions") or select.get("group_sets") or select.get("having")
+    return source.get("type") == "BASE_TABLE" and not grouped and not select.get("modifiers")
 
 
 def _walk(node: Any) -> Iterator[dict[str, Any]]:

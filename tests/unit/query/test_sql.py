@@ -1,9 +1,11 @@
 """`lake.sql`: reads, writes, parameters, limits, snapshots."""
 
 import decimal
+import gc
 import threading
 import time
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -414,3 +416,195 @@ def test_threads_read_and_write_one_lake(lake):
         thread.join()
     assert failures == []
     assert lake.sql("SELECT count(*), count(DISTINCT i) FROM t").fetchall() == [(30, 30)]
+
+
+@pytest.mark.parametrize(
+    ("change", "columns"),
+    [
+        ("RENAME COLUMN a TO b", ["b", "c"]),
+        ("ADD COLUMN d INT", ["a", "c", "d"]),
+        ("DROP COLUMN a", ["c"]),
+        ("ALTER COLUMN a TYPE BIGINT", ["a", "c"]),
+    ],
+)
+def test_a_column_changed_in_the_commit_of_its_rows(lake, change, columns):
+    lake.sql(f"BEGIN; CREATE TABLE r AS SELECT i::INT a, i c FROM range(1000) t(i); ALTER TABLE r {change}; COMMIT")
+    short, full = lake.sql("SELECT * FROM r"), lake.sql("SELECT * FROM lake.main.r")
+    assert short.columns == full.columns == columns
+    assert short.types == full.types
+    assert short.fetchall() == full.fetchall()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT DISTINCT i % 200000 AS k FROM g",
+        "SELECT k, count(*) AS n FROM (SELECT i % 150000 AS k FROM g) GROUP BY k",
+        "SELECT i % 7 AS k, i FROM g ORDER BY k",
+        "SELECT a.i FROM g a JOIN g b USING (i)",
+        "SELECT i FROM g WHERE i % 2 = 0",
+        "SELECT i, row_number() OVER () AS r FROM g",
+    ],
+)
+def test_every_accessor_of_a_large_result_gives_the_same_rows(tmp_path, query):
+    with lakehouse.open(tmp_path / "lake", settings={"query": {"buffer_size": "1KB"}}) as lake:
+        lake.sql("CREATE TABLE g AS SELECT range AS i FROM range(400000)")
+        result = lake.sql(query)
+        first = result.arrow()
+        assert first.equals(result.arrow())
+        assert result.page(5) == [tuple(row.values()) for row in first.slice(0, 5).to_pylist()]
+        assert len(result) == first.num_rows
+
+
+def test_values_that_are_equal_but_not_the_same_are_not_mixed_up(lake):
+    lake.sql("CREATE TABLE t AS SELECT 1 AS i")
+    for values in ((decimal.Decimal("1.0"), decimal.Decimal("1.00")), (0.0, -0.0)):
+        seen = [str(lake.sql("SELECT $x AS x FROM t", {"x": value}).fetchone()[0]) for value in values]
+        assert seen == [str(value) for value in values]
+
+
+def test_nested_and_rare_types_are_exact(lake, tmp_path):
+    query = """SELECT '12:00:00+05'::TIMETZ AS tz, '0101'::BIT AS b,
+               340282366920938463463374607431768211455::UHUGEINT AS u, [1::HUGEINT] AS h,
+               ['5d6c0e5e-3f8a-4d52-8a4b-0f5b4d7f5c11'::UUID] AS ids, {'t': '12:00:00+05'::TIMETZ} AS s"""
+    result = lake.sql(query)
+    row = result.fetchone()
+    assert row[0].utcoffset().total_seconds() == 5 * 3600
+    assert (row[1], row[2], row[3]) == ("0101", 340282366920938463463374607431768211455, [1])
+    assert str(row[4][0]) == "5d6c0e5e-3f8a-4d52-8a4b-0f5b4d7f5c11"
+    assert row[5]["t"].utcoffset().total_seconds() == 5 * 3600
+    assert "12:00:00+05,0101,340282366920938463463374607431768211455" in result.to_csv(tmp_path / "x.csv").read_text()
+    assert result.arrow().column("h").to_pylist() == [[decimal.Decimal(1)]]
+
+
+def test_a_macro_of_the_lake_is_used_by_every_query(lake):
+    lake.sql("CREATE TABLE t AS SELECT 'a' AS s FROM range(100)")
+    lake.sql("CREATE MACRO lake.main.upper(x) AS 'MACRO'")
+    assert lake.sql("SELECT DISTINCT upper(s) FROM t").fetchall() == [("MACRO",)]
+
+
+def test_pinned_queries_are_seen_and_stopped_like_others(lake):
+    lake.sql("CREATE TABLE t (i INT)")
+    caught = []
+
+    def slow():
+        try:
+            lake.sql(SLOW, at=1)
+        except errors.LakehouseError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=slow)
+    thread.start()
+    while not lake.running():
+        time.sleep(0.01)
+    assert lake.cancel(lake.running()[0].query_id)
+    thread.join(20)
+    assert isinstance(caught[0], errors.QueryCancelled)
+    assert lake.sql("SELECT 1").query_id != lake.sql("SELECT 1", at=1).query_id
+
+
+@pytest.mark.parametrize("text", ["EXPLAIN /*x*/ ANALYZE INSERT INTO t VALUES (1)", "COPY t FROM '{csv}'"])
+def test_no_write_passes_for_a_read(lake, tmp_path, text):
+    lake.sql("CREATE TABLE t (i INT)")
+    file = tmp_path / "f) to x.csv"
+    file.write_text("i\n7\n")
+    result = lake.sql(text.format(csv=file))
+    assert result.kind == "write"
+    assert '"operation":"sql"' in lake.catalog.current_snapshot().note
+
+
+def test_names_with_spaces_can_be_copied_out(lake, tmp_path):
+    lake.sql('CREATE TABLE "my t" AS SELECT 1 AS i')
+    before = lake.catalog.current_snapshot().id
+    assert lake.sql(f"COPY \"my t\" TO '{tmp_path / 'o.csv'}'").kind == "read"
+    assert lake.catalog.current_snapshot().id == before
+
+
+def test_many_long_queries_do_not_hold_up_a_short_one(lake):
+
+    def slow():
+        with pytest.raises(errors.QueryCancelled):
+            lake.sql(SLOW)
+
+    stop = [threading.Thread(target=slow) for _ in range(8)]
+    for thread in stop:
+        thread.start()
+    while len(lake.running()) < 8:
+        time.sleep(0.01)
+    try:
+        assert lake.sql("SELECT 1", timeout=60).fetchall() == [(1,)]
+    finally:
+        for running in lake.running():
+            lake.cancel(running.query_id)
+        for thread in stop:
+            thread.join(30)
+    assert lake.running() == []
+
+
+def test_errors_in_the_middle_of_a_stream_are_ours(tmp_path):
+    with lakehouse.open(tmp_path / "lake", settings={"query": {"buffer_size": "1KB"}}) as lake:
+        lake.sql("CREATE TABLE s AS SELECT CASE WHEN i = 900000 THEN 'x' ELSE '1' END AS v FROM range(1000000) t(i)")
+        with pytest.raises(errors.QueryError, match="Could not convert"):
+            lake.sql("SELECT v::INT AS n FROM s").arrow()
+        with pytest.raises(errors.QueryError, match="boom"):
+            lake.sql("SELECT error('boom') FROM range(1000000) t(i) WHERE i > 900000").arrow()
+        assert lake.sql("SELECT 1").fetchall() == [(1,)]
+
+
+def test_a_result_used_after_its_lake_is_closed_says_so(tmp_path):
+    with lakehouse.open(tmp_path / "lake") as lake:
+        result = lake.sql("SELECT 1 AS one")
+    for use in (result.df, result.fetchall, result.relation):
+        with pytest.raises(errors.LakeClosed):
+            use()
+    assert result.arrow()["one"].to_pylist() == [1]
+
+
+def test_readers_that_are_dropped_unread_let_go(lake, tmp_path):
+    with lakehouse.open(tmp_path / "other", settings={"query": {"buffer_size": "1KB"}}) as other:
+        other.sql("CREATE TABLE t AS SELECT range AS i FROM range(300000)")
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        for _ in range(20):
+            other.sql("SELECT i FROM t").reader()
+        gc.collect()
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before + 10
+
+
+def test_closing_ends_threads_and_files(tmp_path):
+    threads, files = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+    with lakehouse.open(tmp_path / "lake") as lake:
+        lake.sql("CREATE TABLE t (i INT)")
+        for _ in range(8):
+            lake.sql("INSERT INTO t VALUES (1)")
+        for version in range(1, 9):
+            lake.sql("SELECT count(*) FROM t", at=version)
+    del lake
+    gc.collect()
+    deadline = time.monotonic() + 30
+    while threading.active_count() > threads and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert threading.active_count() <= threads
+    assert len(list(Path("/proc/self/fd").iterdir())) <= files + 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"limit": "x"},
+        {"limit": -1},
+        {"timeout": -1},
+        {"timeout": "x"},
+        {"at": 1.5},
+        {"at": "0001-01-01"},
+        {"params": 1},
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_refused(lake, arguments):
+    with pytest.raises(errors.LakehouseError):
+        lake.sql("SELECT 1", **arguments)
+
+
+def test_text_that_is_no_text_is_refused(lake):
+    with pytest.raises(errors.LakehouseError):
+        lake.sql("SELECT '\ud800'")
+    assert lake.sql("BEGIN; SELECT 1; ROLLBACK").fetchall() == []
