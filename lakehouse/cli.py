@@ -112,7 +112,10 @@ def ingest(
     as_json: bool,
 ) -> None:
     """Load SOURCE (file, pattern or folder) into TABLE, named after the file unless given."""
-    name = table or Path(source).name.split(".")[0]
+    from lakehouse.ingest.files import find
+
+    find(source)  # before a lake is made for what is not there
+    name = table or _table_name(source)
     with _open(path, create=True) as lake:
         receipt = lake.ingest(
             source,
@@ -178,7 +181,7 @@ def sql(
 @as_json
 @click.pass_obj
 def tables(path: str | None, schema: str | None, at: str | None, as_json: bool) -> None:
-    """List tables and views with their rows and sizes."""
+    """List tables with their rows and sizes, and views."""
     with _pinned(path, at) as lake:
         found = [*lake.catalog.tables(schema), *lake.catalog.views(schema)]
         sizes = lake.catalog.sizes(found)
@@ -186,8 +189,8 @@ def tables(path: str | None, schema: str | None, at: str | None, as_json: bool) 
             {
                 "name": table.full_name,
                 "kind": table.kind,
-                "rows": sizes[table.full_name][0],
-                "bytes": sizes[table.full_name][1],
+                "rows": sizes.get(table.full_name, (None, None))[0],  # a view's query may be slow, or broken
+                "bytes": sizes.get(table.full_name, (None, None))[1],
                 "comment": table.comment,
             }
             for table in found
@@ -250,6 +253,15 @@ def _pinned(path: str | None, at: str | None) -> Lakehouse:
     return lakehouse.open(path, at=at) if at is not None else _open(path, read_only=True)
 
 
+def _table_name(source: str) -> str:
+    """What a table is called after its source; that of a pattern or folder only if it is a plain name."""
+    path = Path(source)
+    name = path.name.split(".")[0]
+    if not path.is_file() and (path.is_dir() or any(mark in source for mark in "*?[")) and not name.isidentifier():
+        raise click.UsageError(f"name the TABLE: '{path.name}' gives no name for one")
+    return name
+
+
 def _pair(text: str) -> tuple[str, Any]:
     name, separator, value = text.partition("=")
     if not separator or not name:
@@ -284,7 +296,7 @@ def _print(rows: list[dict[str, Any]], as_json: bool, *, empty: str = "nothing")
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in rows[0]:
-        numeric = all(isinstance(row[name], int) and not isinstance(row[name], bool) for row in rows)
+        numeric = all(row[name] is None or type(row[name]) is int for row in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_text(value)) for value in row.values()))

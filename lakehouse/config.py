@@ -64,6 +64,10 @@ class StorageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Spill and unpack folder; None: `tmp` in the lake folder."""
     max_temp_size: Size = "50GB"
     """Most that one process may spill or unpack."""
+    max_put_bytes: Count | None = None
+    """Most bytes that one object may have; None: no cap."""
+    put_caps: dict[str, Count] = {}
+    """Most bytes that one object may have, by key prefix; the longest prefix wins. `[storage.put_caps]`"""
 
 
 class QuerySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -224,8 +228,10 @@ def _nearest(word: str, known: Any) -> str:
 
 def _convert(value: Any, hint: Any, source: str, *, strict: bool) -> Any:
     try:
+        if not strict and get_origin(hint) is dict:  # a variable holds a mapping as JSON
+            value = msgspec.json.decode(value)
         return msgspec.convert(value, hint, strict=strict, dec_hook=_decode)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, msgspec.DecodeError):
         # The message never repeats the value: it may be a secret in the wrong place.
         got = "" if not strict else f", not {type(value).__name__}"
         raise ConfigError(f"{source.removeprefix('$')}: expected {_describe(hint)}{got}") from None
@@ -241,6 +247,8 @@ def _describe(hint: Any) -> str:
     arguments = get_args(hint)
     if get_origin(hint) in (Union, UnionType):
         return " or ".join(_describe(part) for part in arguments if part is not type(None))
+    if get_origin(hint) is dict:
+        return f"a table of {_describe(arguments[1])} by name"
     if arguments and isinstance(arguments[1], msgspec.Meta):
         meta = arguments[1]
         if meta.pattern:

@@ -13,9 +13,13 @@
     │   ├── TableNotFound      also views
     │   ├── SchemaNotFound
     │   ├── ColumnNotFound
-    │   └── SnapshotNotFound
+    │   ├── SnapshotNotFound
+    │   └── ObjectNotFound
     ├── AlreadyExists
     ├── Conflict               somebody else changed it meanwhile
+    │   └── PreconditionFailed if_absent or if_match does not hold
+    ├── KeyInvalid             the text cannot be an object's key
+    ├── ObjectTooLarge         larger than the cap of its key prefix
     ├── QueryError
     │   ├── SyntaxFault        with a caret under the place
     │   ├── ParameterFault     missing, unknown or unusable $name
@@ -139,6 +143,12 @@ class SnapshotNotFound(NotFound):
     code = "snapshot_not_found"
 
 
+class ObjectNotFound(NotFound):
+    """No object under that key."""
+
+    code = "object_not_found"
+
+
 class AlreadyExists(LakehouseError):
     """A thing of that name is there already."""
 
@@ -151,6 +161,26 @@ class Conflict(LakehouseError):
 
     code = "conflict"
     status = 409
+
+
+class PreconditionFailed(Conflict):
+    """The object is not what `if_absent` or `if_match` asked for; nothing was written."""
+
+    code = "precondition_failed"
+    status = 412
+
+
+class KeyInvalid(LakehouseError):
+    """The text cannot be a key; says why."""
+
+    code = "key_invalid"
+
+
+class ObjectTooLarge(LakehouseError):
+    """The object is larger than its cap; nothing of it stays."""
+
+    code = "object_too_large"
+    status = 413
 
 
 class QueryError(LakehouseError):

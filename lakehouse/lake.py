@@ -24,17 +24,21 @@ from lakehouse.ingest.load import Ingest
 from lakehouse.query.engine import Engine
 from lakehouse.query.files import written
 from lakehouse.query.script import Parameters
+from lakehouse.storage.caps import CappedStore, ReadOnlyStore
+from lakehouse.storage.local import LocalStore
 
 if TYPE_CHECKING:
     from lakehouse.catalog.running import Running
     from lakehouse.query.result import Result
+    from lakehouse.storage.base import ObjectStore
 
 FORMAT = 1
 """The layout of a lake folder; raised when an older version could no longer read it."""
 
 _DEFAULT_PATH = "lake"
 _PINNED_KEPT = 4
-_OURS = frozenset({MARKER_FILE, CATALOG_FILE, DATA_FOLDER, LOCK_FILE, config.FILE_NAME, "tmp"})
+OBJECTS_FOLDER = "objects"
+_OURS = frozenset({MARKER_FILE, CATALOG_FILE, DATA_FOLDER, OBJECTS_FOLDER, LOCK_FILE, config.FILE_NAME, "tmp"})
 
 
 class Lakehouse:
@@ -44,6 +48,7 @@ class Lakehouse:
         path: the lake folder.
         catalog: schemas, tables, views, snapshots.
         ingest: `lake.ingest(source, table)` loads files and frames.
+        storage: objects (bytes by key), with a cap on the size of each by key prefix.
         settings: the effective settings.
         snapshot: the snapshot id the lake is pinned to, or None.
     """
@@ -68,6 +73,9 @@ class Lakehouse:
         self._runner = runner or Runner(progress=settings.query.progress)
         self._engine = Engine(self._database, self.catalog, settings, self._runner, self._pinned)
         self.ingest = Ingest(self._database, self.catalog, settings, self._runner)
+        objects = LocalStore(path / OBJECTS_FOLDER, lock_timeout=settings.catalog.lock_timeout)
+        capped = CappedStore(objects, settings.storage.put_caps, settings.storage.max_put_bytes)
+        self.storage: ObjectStore = ReadOnlyStore(capped) if self.read_only else capped
         self._kept: OrderedDict[int, Lakehouse] = OrderedDict()
         self._children: weakref.WeakSet[Lakehouse] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -104,6 +112,10 @@ class Lakehouse:
     @contextmanager
     def transaction(self, message: str = "transaction") -> Iterator[Transaction]:
         """Everything this thread does inside is committed as one snapshot, or nothing is.
+
+        Inside may stand `lake.sql` (reading sees what was written before), and of `lake.catalog` and its tables
+        what creates a schema, drops, comments, or changes columns (once for each table). Another transaction, a
+        script with `BEGIN`, `create_view` and `lake.ingest` are commits of their own and are refused there.
 
         Raises:
             LakeReadOnly: the lake is read-only or pinned.
@@ -190,8 +202,23 @@ def open(
 
 
 def folder_of(path: str | os.PathLike[str] | None = None) -> Path:
-    """The lake folder that a path means: itself, else `$LAKEHOUSE_PATH`, else `./lake`."""
-    return Path(path or os.environ.get(config.PATH_VARIABLE) or _DEFAULT_PATH).expanduser().absolute()
+    """The lake folder that a path means: itself, else `$LAKEHOUSE_PATH`, else `./lake`.
+
+    Raises:
+        LakeUnusable: no folder can be there: too long a name, a NUL, bytes that are no text, an unknown `~user`.
+    """
+    given = path or os.environ.get(config.PATH_VARIABLE) or _DEFAULT_PATH
+    try:
+        folder = Path(given).expanduser().absolute()
+        str(folder).encode()
+        folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # it may be made, and that says what is wrong
+    except (OSError, ValueError, RuntimeError, TypeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        shown = str(given).encode("utf-8", "backslashreplace").decode()[:200]
+        raise LakeUnusable(f"{shown!r} cannot be a lake folder: {reason}", hint="give the path of a folder") from None
+    return folder
 
 
 def exists(path: str | os.PathLike[str] | None = None) -> bool:

@@ -161,7 +161,7 @@ class Catalog:
         Raises:
             QueryError: a view's query no longer runs, or it is a past view, which only a pinned lake can read.
         """
-        self._check_present(relation, self.metadata.current() if snapshot is None else snapshot)
+        self.check_present(relation, snapshot)
         target = quote(ALIAS, relation.schema, relation.name)
         if snapshot is not None and relation.kind == "table":
             target += f" AT (VERSION => {snapshot})"
@@ -185,7 +185,6 @@ class Catalog:
         for relation in relations:
             rows, size = totals.get(relation.id, (0, 0))
             if relation.kind == "view" or relation.id in doubtful:
-                self._check_present(relation, snapshot)
                 counted.append(relation)
                 result[relation.id] = (0, size)
             else:
@@ -208,9 +207,9 @@ class Catalog:
                 f"'{type}' is not a DuckDB type", hint="such as BIGINT, DOUBLE, VARCHAR, TIMESTAMP"
             ) from None
 
-    def _check_present(self, relation: Relation, snapshot: int) -> None:
-        """Refuse to take what a view gives now for what it gave then: its query reads other tables."""
-        if relation.kind == "view" and snapshot != self.metadata.current():
+    def check_present(self, relation: Relation, snapshot: int | None) -> None:
+        """Refuse to take what a view gives now for what it gave at a snapshot: its query reads other tables."""
+        if relation.kind == "view" and snapshot is not None and snapshot != self.metadata.current():
             name = shown(relation.schema, relation.name)
             raise QueryError(
                 f"the view {name} cannot be read at snapshot {snapshot} here",

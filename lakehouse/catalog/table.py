@@ -85,6 +85,7 @@ class Table:
     @property
     def row_count(self) -> int:
         """The exact number of rows."""
+        self._catalog.check_present(self._relation, self._snapshot)
         version = self.version
         relation = self._catalog.find_by_id(self._relation, version)
         return self._catalog.counts([relation], version)[relation.id][0]
@@ -133,7 +134,9 @@ class Table:
             The snapshot that was made.
         """
         if not isinstance(default, str | int | float | None):
-            raise LakehouseError(f"a default cannot be a {default.__class__.__name__}", hint="text, number or truth value")
+            raise LakehouseError(
+                f"a default cannot be a {default.__class__.__name__}", hint="text, number or truth value"
+            )
         checked = self._catalog.check_type(type)
         value = literal(default) if isinstance(default, str) else str(default)
         clause = "" if default is None else f" DEFAULT {value}"

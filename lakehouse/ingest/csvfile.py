@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ _HEAD = 1 << 16
 _LITTLE_ENDIAN = b"\xff\xfe"
 _COMPRESSED = (".gz", ".zst")
 _CHUNK = 1 << 20
+_UNIT = "\x1f"  # the unit separator of ASCII, which nobody writes into names
 _LINE = re.compile(r"CSV Error on Line: (\d+)\s*\n(?:Original Line:\s*(.*?)\n)?(.*?)(?:\n\s*\n|\nPossible|$)", re.S)
 
 
@@ -67,6 +68,7 @@ def reader(files: Sequence[str], options: Mapping[str, Any], database: Database)
         SourceEmpty: only white space.
     """
     fixed = dict(options)
+    _check_options(fixed)
     head = _head(files[0])
     if "encoding" not in fixed and head.startswith(_LITTLE_ENDIAN):
         fixed["encoding"] = "utf-16"
@@ -273,12 +275,10 @@ def _check_dialect(cursor: duckdb.DuckDBPyConnection, file: str, dialect: Dialec
 
 
 def _repeated(file: str, dialect: Dialect, options: Mapping[str, Any]) -> str | None:
-    encoding = str(options.get("encoding", "utf-8")).replace("utf-8", "utf-8-sig")
-    text = _head(file).decode(encoding, "replace")
-    lines = text.splitlines(keepends=True)[int(options.get("skip", 0)) :]
+    lines = _text(file, options).splitlines(keepends=True)[options.get("skip", 0) :]
     if comment := options.get("comment"):
-        lines = [line for line in lines if not line.startswith(str(comment))]
-    rows = csv.reader(lines, delimiter=dialect.delimiter or ",", quotechar=dialect.quote or '"')
+        lines = [line for line in lines if not line.startswith(comment)]
+    rows = _rows(lines, dialect.delimiter or ",", dialect.quote or '"')
     try:
         header = next((row for row in rows if row), [])
     except csv.Error:
@@ -294,14 +294,13 @@ def _repeated(file: str, dialect: Dialect, options: Mapping[str, Any]) -> str | 
 
 def _locate(cursor: duckdb.DuckDBPyConnection, file: str, options: Mapping[str, Any]) -> SourceUnreadable | None:
     """Read the file with the header's own width and let DuckDB name the first line that does not fit."""
-    encoding = str(options.get("encoding", "utf-8")).replace("utf-8", "utf-8-sig")
-    lines = _head(file).decode(encoding, "replace").splitlines()[int(options.get("skip", 0)) :]
+    lines = _text(file, options).splitlines()[options.get("skip", 0) :]
     header = next((line for line in lines if line.strip()), "")
     counts = {mark: header.count(mark) for mark in _DELIMITERS}
     delimiter = str(options.get("delim") or max(counts, key=lambda mark: counts[mark]))
     if not header.count(delimiter):
         return None
-    width = len(next(csv.reader([header], delimiter=delimiter)))
+    width = len(next(_rows([header], delimiter)))
     columns = {f"c{number}": "VARCHAR" for number in range(width)}
     shape = {"delim": delimiter, "quote": '"', "escape": '"', "header": True, "auto_detect": False}
     kept = {key: options[key] for key in ("encoding", "comment", "skip") if key in options}
@@ -312,6 +311,34 @@ def _locate(cursor: duckdb.DuckDBPyConnection, file: str, options: Mapping[str, 
     except duckdb.Error as error:
         return explain(error, Path(file).name)
     return None
+
+
+def _text(file: str, options: Mapping[str, Any]) -> str:
+    """The beginning of a file; names of encodings that only DuckDB knows are read byte by byte."""
+    encoding = options.get("encoding", "utf-8").replace("utf-8", "utf-8-sig")
+    try:
+        return _head(file).decode(encoding, "replace")
+    except LookupError:
+        return _head(file).decode("latin-1")
+
+
+def _rows(lines: list[str], delimiter: str, quote: str = '"') -> Iterator[list[str]]:
+    """The lines split into fields, at a delimiter of any length."""
+    if len(delimiter) > 1:
+        lines, delimiter = [line.replace(delimiter, _UNIT) for line in lines], _UNIT
+    return csv.reader(lines, delimiter=delimiter, quotechar=quote)
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Refuse values that could not even be looked at; the others are for DuckDB to judge."""
+    for key in ("comment", "delim", "encoding", "escape", "quote"):
+        if not isinstance(options.get(key, ""), str):
+            raise IngestError(f"the option {key} is text, not {options[key]!r}")
+    skip = options.get("skip", 0)
+    if not isinstance(skip, int) or isinstance(skip, bool) or skip < 0:
+        raise IngestError(f"the option skip is a number of lines, not {skip!r}")
+    if not isinstance(options.get("types") or {}, Mapping | list | tuple):
+        raise IngestError(f"the option types is a mapping or a list, not {options['types']!r}", hint="{'id': 'BIGINT'}")
 
 
 def _at(text: str) -> str:

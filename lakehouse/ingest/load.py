@@ -17,6 +17,7 @@ import msgspec
 from lakehouse.catalog import faults
 from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.catalog import Catalog
+from lakehouse.catalog.metadata import Snapshot
 from lakehouse.catalog.names import quote, shown, split
 from lakehouse.catalog.running import Runner
 from lakehouse.catalog.writer import Transaction
@@ -70,8 +71,9 @@ class Ingest:
     ) -> Receipt:
         """Load a source into a table, which is created when missing.
 
-        The same content (by SHA-256) with the same mode and options is loaded once: a second call,
-        from any process and also after a crash, returns the first receipt with `duplicate=True`.
+        The same content (by SHA-256) with the same format, mode and options is loaded once: a second
+        call, from any process and also after a crash, returns the first receipt with `duplicate=True`.
+        After rows were deleted from the table, what was loaded before is no longer taken to be in it.
 
         Args:
             source: a path, glob pattern or folder of CSV, TSV, JSON, NDJSON, Parquet or Excel
@@ -91,10 +93,16 @@ class Ingest:
         """
         if mode not in get_args(Mode):
             raise IngestError(f"'{mode}' is not a mode", hint="append or replace")
+        if options is not None and not isinstance(options, Mapping):
+            raise IngestError("options is not a mapping", hint="such as options={'delim': ';'}")
+        if self._catalog.writer.active is not None:
+            raise IngestError(
+                "a load is a commit of its own and cannot be part of lake.transaction()",
+                hint="load before or after it; INSERT INTO … FROM read_csv('…') may stand inside",
+            )
         target = _Target(*self._place(table), mode, "")
         started = time.monotonic()
-        fixed = dict(options or {})
-        fingerprint = hashlib.sha256(json.dumps([format, fixed], sort_keys=True, default=str).encode()).hexdigest()[:16]
+        fixed = {str(key): value for key, value in (options or {}).items()}
         with (
             faults.interruptible(),
             closing(
@@ -107,7 +115,7 @@ class Ingest:
                 )
             ) as opened,
         ):
-            target = replace(target, options=fingerprint)
+            target = replace(target, options=_fingerprint(opened.format, fixed))
             if not force and (first := self._known(target, opened)):
                 return replace(first, elapsed=time.monotonic() - started)
             receipt = self._load(opened, target, force=force)
@@ -133,7 +141,12 @@ class Ingest:
         return self._earlier(target, source.digest())
 
     def _load(self, source: Source, target: _Target, *, force: bool) -> Receipt:
-        note = {"source": source.name, "table": target.full_name, "mode": target.mode, "options": target.options}
+        note: dict[str, Any] = {
+            "source": source.name,
+            "table": target.full_name,
+            "mode": target.mode,
+            "options": target.options,
+        }
         undo = ExitStack()
         try:
             with (
@@ -161,8 +174,8 @@ class Ingest:
     def _run(self, transaction: Transaction, source: Source, target: _Target, undo: ExitStack) -> int:
         connection = transaction.connection
         with (
-            self._registered(connection, source),
             self._explained(source),
+            self._registered(connection, source),
             self._runner.query(f"ingest {source.name}", connection, None) as running,
         ):
             landing, reading = self._landing(connection, source, target)
@@ -186,6 +199,7 @@ class Ingest:
         append = target.mode == "append"
         reading = source.relation({name.lower(): kind for name, kind in known} if append else {})
         found = [(row[0], row[1]) for row in connection.execute(f"DESCRIBE FROM {reading}").fetchall()]
+        source.check([name for name, _ in found])
         if relation is not None and append:
             _check_columns(source.name, target.full_name, found, known)
             return Landing(relation.schema, relation.name, known, found, relation, create=False, empty=False), reading
@@ -206,6 +220,8 @@ class Ingest:
         except TableNotFound:
             return
         for snapshot in self._catalog.table_snapshots(relation):
+            if _deleted(snapshot, relation.id):
+                return
             note = _decoded(snapshot.note)
             loaded = note.get("operation") == "ingest"
             if loaded:
@@ -266,6 +282,11 @@ class _Duplicate(Exception):
         self.receipt = receipt
 
 
+def _fingerprint(format: str, options: Mapping[str, Any]) -> str:
+    text = json.dumps([format, options], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
 def _check_columns(source: str, table: str, found: list[tuple[str, str]], known: list[tuple[str, str]]) -> None:
     have, want = {name.lower(): name for name, _ in found}, {name.lower(): name for name, _ in known}
     extra = [have[key] for key in have if key not in want]
@@ -281,6 +302,14 @@ def _check_columns(source: str, table: str, found: list[tuple[str, str]], known:
         f"the columns of {source} do not fit {table}: {'; '.join(parts)}",
         hint="add or rename columns, load into another table, or use mode='replace'",
     )
+
+
+def _deleted(snapshot: Snapshot, table: int) -> bool:
+    """Whether a commit took rows out of a table; an update, which puts as many in, does not."""
+    changes = set(snapshot.changes.split(","))
+    if not changes & {f"deleted_from_table:{table}", f"inlined_delete:{table}"}:
+        return False
+    return not changes & {f"inserted_into_table:{table}", f"inlined_insert:{table}"}
 
 
 def _decoded(note: str | None) -> dict[str, Any]:

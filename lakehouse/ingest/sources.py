@@ -6,40 +6,27 @@ and hashed; `relation` is then the SQL that reads it.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
-import tempfile
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from lakehouse.catalog import faults
 from lakehouse.catalog.attach import Database
 from lakehouse.catalog.names import exactly
 from lakehouse.config import parse_size
-from lakehouse.errors import DiskFull, IngestError, SourceEmpty, SourceNotFound, SourceUnreadable
-from lakehouse.ingest import csvfile, excelfile
+from lakehouse.errors import IngestError, SourceEmpty, SourceUnreadable
+from lakehouse.ingest import csvfile, excelfile, files
 
-_FORMATS = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".tab": "csv",
-    ".txt": "csv",
-    ".json": "json",
-    ".ndjson": "json",
-    ".jsonl": "json",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".xlsx": "excel",
-}
-_COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
-_CHUNK = 1 << 20
+_NUMBERED = re.compile(r"(.+?)(?:_\d+)+$", re.S)
 
 OPTIONS = {
     "csv": csvfile.OPTIONS,
@@ -64,6 +51,8 @@ class Source:
     """SQL of the FROM clause, given the column types that the table already has."""
     digest: Callable[[], str]
     """Its SHA-256 in hex; for a stream only known once it has been read."""
+    check: Callable[[list[str]], None] = lambda _columns: None
+    """Raises what is wrong with the columns that DuckDB makes of it."""
     early: bool = True
     """Whether the digest can be asked for before the source is read."""
     unchanged: Callable[[], bool] = lambda: True
@@ -97,23 +86,23 @@ def open_source(
         SourceEmpty: it holds nothing.
         IngestError: an option is unknown.
     """
+    if not (format is None or (isinstance(format, str) and format in OPTIONS and format != "frame")):
+        raise IngestError(f"{format!r} is not a format", hint="one of csv, json, parquet, excel")
     if not isinstance(source, str | os.PathLike):
         _check_options("frame", options)
         return _frame(source)
     stack = ExitStack()
     try:
-        name = os.fspath(source)
-        paths = _find(name)
-        outer = _fingerprints(paths)
-        digest = _hashing(paths, stack)
-        paths = _unpacked(paths, database.temp, parse_size(temp_limit), stack)
-        kind = format or _format_of(paths)
-        if kind not in OPTIONS or kind == "frame":
-            raise IngestError(f"'{kind}' is not a format", hint="one of csv, json, parquet, excel")
+        name = os.fsdecode(source)
+        paths = files.find(name)
+        outer = files.fingerprints(paths)
+        digest = files.hashing(paths, stack)
+        paths = files.unpacked(paths, database.temp, parse_size(temp_limit), stack)
+        kind = format or files.format_of(paths)
         _check_options(kind, options)
         for path in paths:
             _check_content(path, kind)
-        relation, locate = _reader(kind, paths, options, database)
+        relation, locate, check = _reader(kind, paths, options, database)
     except BaseException:
         stack.close()
         raise
@@ -123,135 +112,22 @@ def open_source(
         size=sum(entry[1] for entry in outer),
         relation=relation,
         locate=locate,
+        check=check,
         digest=digest,
-        unchanged=lambda: _fingerprints([Path(entry[0]) for entry in outer]) == outer,
+        unchanged=lambda: files.fingerprints([Path(entry[0]) for entry in outer]) == outer,
         stack=stack,
     )
-
-
-def _find(name: str) -> list[Path]:
-    path = Path(name).expanduser()
-    if path.is_dir():
-        found = [p for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith(".") and _suffix(p)]
-        if not found:
-            raise SourceNotFound(f"the folder {name} holds no file of a known format", hint=_known())
-        return found
-    if path.is_file():
-        return [path]
-    if any(mark in name for mark in "*?["):
-        found = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
-        if not found:
-            raise SourceNotFound(f"no file matches {name}", hint=f"looked from {Path.cwd()}")
-        return found
-    if path.exists():
-        raise SourceUnreadable(f"{name} is neither a file nor a folder", hint="copy its content to a file first")
-    raise SourceNotFound(f"there is no file {name}", hint=f"looked from {Path.cwd()}")
-
-
-def _fingerprints(paths: list[Path]) -> list[tuple[str, int, int]]:
-    try:
-        return [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in paths]
-    except OSError as error:
-        raise SourceNotFound(f"{error.filename} is gone: {error.strerror}") from None
-
-
-def _hashing(paths: list[Path], stack: ExitStack) -> Callable[[], str]:
-    """Hash in the background: reading a file to load it and to hash it then overlap."""
-    pool = ThreadPoolExecutor(1, thread_name_prefix="lakehouse-hash")
-    stack.callback(pool.shutdown, wait=False, cancel_futures=True)
-    future: Future[str] = pool.submit(_hash, paths)
-    return future.result
-
-
-def _hash(paths: list[Path]) -> str:
-    digests = []
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-        except OSError as error:
-            raise SourceUnreadable(f"{path} cannot be read: {error.strerror}") from None
-    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-
-def _suffix(path: Path) -> str | None:
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    while suffixes and suffixes[-1] in _COMPRESSED:
-        suffixes.pop()
-    return suffixes[-1] if suffixes and (suffixes[-1] in _FORMATS or suffixes[-1] == ".zip") else None
-
-
-def _format_of(paths: list[Path]) -> str:
-    kinds: dict[str, Path] = {}
-    for path in paths:
-        suffix = _suffix(path)
-        if suffix is None or suffix == ".zip":
-            old = " (old Excel files must be saved as .xlsx)" if path.suffix.lower() == ".xls" else ""
-            raise SourceUnreadable(f"the format of {path.name} is not known{old}", hint=_known())
-        kinds[_FORMATS[suffix]] = path
-    if len(kinds) > 1:
-        names = " and ".join(path.name for path in kinds.values())
-        raise SourceUnreadable(f"the files are of different formats ({names})", hint="load them separately")
-    return next(iter(kinds))
-
-
-def _known() -> str:
-    return f"give format=; known endings: {' '.join(sorted(_FORMATS))}, each also .gz, .zst or in a .zip"
-
-
-def _unpacked(paths: list[Path], temp: Path, limit: int, stack: ExitStack) -> list[Path]:
-    """The same files with every zip archive replaced by the files in it."""
-    result: list[Path] = []
-    left = limit
-    for path in paths:
-        if path.suffix.lower() != ".zip":
-            result.append(path)
-            continue
-        temp.mkdir(parents=True, exist_ok=True)
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=temp, prefix="unzip-")))
-        members, left = _unzip(path, folder, left, limit)
-        result.extend(members)
-    return result
-
-
-def _unzip(path: Path, folder: Path, left: int, limit: int) -> tuple[list[Path], int]:
-    members: list[Path] = []
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for number, info in enumerate(sorted(archive.infolist(), key=lambda info: info.filename)):
-                base = Path(info.filename).name
-                if info.is_dir() or base.startswith((".", "__MACOSX")) or info.filename.startswith("__MACOSX"):
-                    continue
-                target = folder / str(number) / base  # only the last part of the stored name: it cannot escape
-                target.parent.mkdir()
-                with archive.open(info) as packed, target.open("wb") as file:
-                    while chunk := packed.read(_CHUNK):
-                        left -= len(chunk)
-                        if left < 0:
-                            raise DiskFull(
-                                f"{path.name} unpacks to more than {limit:,} bytes (storage.max_temp_size)",
-                                hint="raise storage.max_temp_size, or unpack it yourself",
-                            )
-                        file.write(chunk)
-                members.append(target)
-    except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
-        raise SourceUnreadable(f"{path.name} is not a readable zip archive: {error}") from None
-    except OSError as error:
-        raise DiskFull(f"{path.name} could not be unpacked into {folder.parent}: {error.strerror}") from None
-    if not members:
-        raise SourceEmpty(f"the archive {path.name} holds no file")
-    return members, left
 
 
 def _check_content(path: Path, kind: str) -> None:
     """What no reader tells: empty files, and compressed ones that end too early."""
     if path.stat().st_size == 0:
         raise SourceEmpty(f"{path.name} is empty")
-    if compression := _COMPRESSED.get(path.suffix.lower()):
+    if compression := files.COMPRESSED.get(path.suffix.lower()):
         # DuckDB loads a truncated gzip file up to where it breaks and says nothing.
         try:
             with pa.CompressedInputStream(pa.OSFile(str(path)), compression) as stream:
-                while stream.read(_CHUNK):
+                while stream.read(files.CHUNK):
                     pass
         except (OSError, pa.ArrowException) as error:
             raise SourceUnreadable(
@@ -263,23 +139,52 @@ def _check_content(path: Path, kind: str) -> None:
 
 def _reader(
     kind: str, paths: list[Path], options: Mapping[str, Any], database: Database
-) -> tuple[Callable[[Mapping[str, str]], str], Callable[[], SourceUnreadable | None]]:
-    """How the files are read, and how the line is found that was wrong."""
+) -> tuple[Callable[[Mapping[str, str]], str], Callable[[], SourceUnreadable | None], Callable[[list[str]], None]]:
+    """How the files are read, how the line is found that was wrong, and how the columns are checked."""
+    check: Callable[[list[str]], None] = lambda _columns: None  # noqa: E731
     if kind == "csv":
         table = csvfile.reader([str(path) for path in paths], options, database)
-        return table.relation, table.locate
+        return table.relation, table.locate, check
     if kind == "excel":
         if len(paths) > 1:
             raise SourceUnreadable("several Excel files cannot be loaded at once", hint="load them one by one")
         sql = excelfile.relation(paths[0], options, database)
     else:
-        files = [exactly(str(path)) for path in paths]
+        exact = [exactly(str(path)) for path in paths]
         if kind == "json":
             # Keys that the sample does not show would be dropped in silence: look at every record.
-            sql = csvfile.call("read_json", files, {"sample_size": -1, "union_by_name": True, **options})
+            sql = csvfile.call("read_json", exact, {"sample_size": -1, "union_by_name": True, **options})
+            shape = {key: options[key] for key in ("format", "maximum_object_size") if key in options}
+            given = f"SELECT unnest(json_keys(json)) FROM {csvfile.call('read_json_objects', exact, shape)}"
         else:
-            sql = csvfile.call("read_parquet", files, {"union_by_name": False, **options})
-    return lambda _types: sql, lambda: None
+            sql = csvfile.call("read_parquet", exact, {"union_by_name": False, **options})
+            given = f"SELECT name FROM {csvfile.call('parquet_schema', exact, {})}"
+        if "columns" not in options:
+            check = partial(_check_renamed, paths, given, database)
+    return lambda _types: sql, lambda: None, check
+
+
+def _check_renamed(paths: list[Path], given: str, database: Database, columns: list[str]) -> None:
+    """Refuse what DuckDB renames in silence: of the names `a` and `A` it makes the columns `a` and `A_1`.
+
+    Args:
+        paths: the files.
+        given: the query for the names that stand in them, asked only if the columns look renamed.
+        database: where to ask.
+        columns: what DuckDB calls them.
+    """
+    known = {column.lower() for column in columns}
+    if not any((match := _NUMBERED.match(column)) and match[1].lower() in known for column in columns):
+        return
+    with closing(database.cursor()) as cursor, faults.translated():
+        names = {str(row[0]) for row in cursor.execute(f"SELECT DISTINCT * FROM ({given})").fetchall()}
+    for column in columns:
+        if column not in names and (match := _NUMBERED.match(column)):
+            raise SourceUnreadable(
+                f"{paths[0].name if len(paths) == 1 else 'one of the files'} has the column '{match[1]}' more than once:"
+                " in upper and lower case",
+                hint="rename one of them",
+            )
 
 
 def _check_options(kind: str, options: Mapping[str, Any]) -> None:
@@ -313,7 +218,10 @@ def _frame(source: Any) -> Source:
     except (pa.ArrowException, ValueError) as error:
         raise SourceUnreadable(f"the {kind} cannot be turned into columns: {error}") from None
     _check_names(kind, table.column_names)
-    table = table.cast(_plain(table.schema))
+    try:
+        table = table.cast(_plain(table.schema))
+    except pa.ArrowException as error:
+        raise SourceUnreadable(f"the {kind} cannot be turned into columns: {error}") from None
     digest = hashlib.sha256()
     with pa.ipc.new_stream(_Sink(digest), table.schema) as writer:
         writer.write_table(table.combine_chunks())

@@ -33,10 +33,12 @@ from lakehouse.errors import (
 from lakehouse.query import spool
 from lakehouse.query.cache import ResultCache, key_of
 from lakehouse.query.direct import DirectScan, Lease
+from lakehouse.query.known import Known
 from lakehouse.query.result import Result, Rows, Source
 from lakehouse.query.script import Parameters, bind, check_parameters, check_views, grouped
 from lakehouse.query.statements import Parser, Shape, Statement
 
+_BEGIN_READ = "BEGIN TRANSACTION READ ONLY"  # whatever the parser took for a read cannot write
 _UNKNOWN = -1
 _BATCH = 100_000  # rows per batch while a result is taken in
 _NOTE_SQL = 20_000  # characters of SQL kept in a commit's note; the hash is always of all of it
@@ -81,9 +83,8 @@ class Engine:
         self._parser = Parser()
         self._cache = ResultCache(parse_size(settings.query.cache_size))
         self._direct = DirectScan(database, catalog.metadata)
+        self._known = Known(database, catalog.metadata, self._parser)
         self._local = threading.local()
-        self._functions: frozenset[str] | None = None
-        self._aggregates: frozenset[str] = frozenset()
 
     def sql(
         self,
@@ -171,7 +172,7 @@ class Engine:
         bound = bind(statement, params)
         free = plain or self._catalog.writer.active is not None or getattr(self._local, "session", False)
         snapshot = self._catalog.metadata.current()
-        relations = None if free or shape is None else self._relations(shape, snapshot)
+        relations = None if free or shape is None else self._known.relations(shape, snapshot)
         read = _Read(statement, text, bound, shape, relations)
         if relations is None:
             return self._read_anything(read, limit, timeout)
@@ -239,7 +240,7 @@ class Engine:
 
     def _take(self, connection: duckdb.DuckDBPyConnection, read: _Read) -> tuple[Rows, bool]:
         """The rows, or the first of very many that can be read again in the same order."""
-        if not self._repeats(read):
+        if not self._known.repeats(read.shape, read.relations):
             return self._take_all(connection, read), True
         with faults.translated():
             reader, types = _open(connection, read.text, read.parameters, _BATCH)
@@ -251,12 +252,6 @@ class Engine:
         size, limit = parse_size(self._settings.query.buffer_size), parse_size(self._settings.storage.max_temp_size)
         with faults.translated():
             return Rows(spool.whole(reader, size, self._database.temp, limit), types)
-
-    def _repeats(self, read: _Read) -> bool:
-        """Whether reading it again gives the rows in the same order: groups, joins and sorts need not."""
-        if read.shape is None or not read.shape.scan or read.shape.functions & self._aggregates:
-            return False
-        return all(relation.kind == "table" for relation in read.relations or ())
 
     def _source(self, read: _Read, snapshot: int) -> Source:
         """How to read a large result again: pinned to its snapshot, on a connection of its own."""
@@ -338,39 +333,6 @@ class Engine:
         with self._runner.query(statement.text, self._database.root, None) as running:
             return self._result(statement, running, Rows(pa.table({}), ()), None, 0)
 
-    def _relations(self, shape: Shape, snapshot: int, depth: int = 0) -> list[Relation] | None:
-        """The lake's tables that a query reads, views resolved; None when it may read anything else."""
-        if not shape.plain or depth > 20 or not shape.functions <= self._pure():
-            return None
-        if shape.functions & self._catalog.metadata.macros(snapshot):
-            return None  # a macro of the lake may hide a function of DuckDB
-        found: list[Relation] = []
-        known = self._catalog.metadata.relations(snapshot)
-        for catalog, schema, name in shape.tables:
-            relation = known.get(((schema or "main").lower(), name.lower()))
-            if relation is None or catalog.lower() not in ("", ALIAS):
-                return None
-            if relation.kind == "view":
-                inner = self._parser.inspect(relation.sql or "")
-                below = None if inner is None else self._relations(inner, snapshot, depth + 1)
-                if below is None:
-                    return None
-            found.append(relation)
-        return found
-
-    def _pure(self) -> frozenset[str]:
-        """DuckDB's own functions that always give the same value for the same arguments."""
-        if self._functions is None:
-            with self._database.lent() as connection:
-                rows = connection.execute(
-                    "SELECT function_name, bool_or(function_type = 'aggregate') FROM duckdb_functions() WHERE internal"
-                    " GROUP BY function_name HAVING bool_and(coalesce(stability = 'CONSISTENT', false)"
-                    " OR function_type = 'aggregate')"
-                ).fetchall()
-            self._aggregates = frozenset(name.lower() for name, aggregate in rows if aggregate)
-            self._functions = (frozenset(row[0].lower() for row in rows) | _WINDOW) - _SAMPLED
-        return self._functions
-
     @contextmanager
     def _registered(self, tables: Mapping[str, Any], connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         """Frames usable by name on a connection while the block lasts."""
@@ -405,14 +367,6 @@ class Engine:
 
 class _RolledBack(Exception):
     """The script itself asked for ROLLBACK."""
-
-
-_BEGIN_READ = "BEGIN TRANSACTION READ ONLY"  # whatever the parser took for a read cannot write
-_SAMPLED = frozenset({"reservoir_quantile"})  # an aggregate that draws at random
-_WINDOW = frozenset(
-    "row_number rank dense_rank rank_dense percent_rank cume_dist ntile lag lead first_value last_value nth_value"
-    " fill".split()
-)
 
 
 def _open(

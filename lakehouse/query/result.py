@@ -160,7 +160,7 @@ class Result:
         Raises:
             ResultTooLarge: there are more rows than `query.max_rows`.
         """
-        return self._whole().relation(self._database.cursor() if connection is None else connection)
+        return self._whole().relation(self._database.cursor(schema=False) if connection is None else connection)
 
     def reader(self, batch_rows: int = 100_000) -> pa.RecordBatchReader:
         """All rows as a stream of Arrow batches of about `batch_rows` rows, however many there are."""
@@ -299,14 +299,14 @@ class Result:
         from lakehouse.catalog import faults
         from lakehouse.catalog.names import literal
 
-        with self._database.lent() as connection, faults.translated():
+        with self._database.lent(schema=False) as connection, faults.translated():
             self._page.relation(connection).query("result", f"COPY (FROM result) TO {literal(str(path))} {options}")
             connection.execute("DROP VIEW temp.result")
 
     def _using(self, rows: Rows, use: Callable[[duckdb.DuckDBPyRelation], T]) -> T:
         from lakehouse.catalog import faults
 
-        with self._database.lent() as connection, faults.translated():
+        with self._database.lent(schema=False) as connection, faults.translated():
             return use(rows.relation(connection))
 
 

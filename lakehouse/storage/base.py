@@ -17,7 +17,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias, runtime_checkable
 
-from lakehouse.errors import Conflict, LakehouseError, NotFound
+from lakehouse.errors import (
+    KeyInvalid,
+    LakehouseError,
+    NotFound,
+    ObjectNotFound,
+    PreconditionFailed,
+)
 from lakehouse.storage.faults import translated
 
 MAX_KEY = 1024
@@ -26,35 +32,6 @@ CHUNK = 1 << 20
 """Most bytes of an object that are in memory while it is streamed."""
 _MAX_NAME = 255  # bytes of a file name
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
-
-# The next four classes stand here until they move into the tree of lakehouse/errors.py.
-
-
-class ObjectNotFound(NotFound):
-    """No object under that key."""
-
-    code = "object_not_found"
-
-
-class PreconditionFailed(Conflict):
-    """The object is not what `if_absent` or `if_match` asked for; nothing was written."""
-
-    code = "precondition_failed"
-    status = 412
-
-
-class ObjectTooLarge(LakehouseError):
-    """The object is larger than its cap; nothing of it stays."""
-
-    code = "object_too_large"
-    status = 413
-
-
-class KeyInvalid(LakehouseError):
-    """The text cannot be a key; says why."""
-
-    code = "key_invalid"
 
 
 @runtime_checkable

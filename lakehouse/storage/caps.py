@@ -7,14 +7,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-from lakehouse.errors import LakeReadOnly
+from lakehouse.errors import LakeReadOnly, ObjectTooLarge
 from lakehouse.storage.base import (
     Data,
     Listing,
     ObjectInfo,
     ObjectReceipt,
     ObjectStore,
-    ObjectTooLarge,
     check_key,
     pieces,
 )

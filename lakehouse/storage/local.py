@@ -37,13 +37,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from lakehouse.errors import KeyInvalid, ObjectNotFound
 from lakehouse.storage import names
 from lakehouse.storage.base import (
     Data,
-    KeyInvalid,
     Listing,
     ObjectInfo,
-    ObjectNotFound,
     ObjectReceipt,
     ObjectStore,
     bounds,

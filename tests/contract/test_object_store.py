@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from lakehouse.errors import LakehouseError, NotFound
-from lakehouse.storage.base import CHUNK, KeyInvalid, ObjectNotFound, ObjectReceipt, PreconditionFailed
+from lakehouse.errors import KeyInvalid, LakehouseError, NotFound, ObjectNotFound, PreconditionFailed
+from lakehouse.storage.base import CHUNK, ObjectReceipt
 from lakehouse.storage.caps import CappedStore
 from lakehouse.storage.local import LocalStore
 from lakehouse.storage.memory import MemoryStore

@@ -201,3 +201,12 @@ def test_a_closed_lake(closed):
     ):
         with pytest.raises(errors.LakeClosed, match="is closed"):
             work()
+
+
+@pytest.mark.parametrize("path", ["~nosuch/lake", "n" * 300, "a\0b", "a\udcff", 7])
+def test_paths_that_cannot_be(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    for how in ({}, {"read_only": True}):
+        with pytest.raises(errors.LakeUnusable, match="cannot be a lake folder"):
+            lakehouse.open(path, **how)
+    assert content(tmp_path) == {}

@@ -12,7 +12,7 @@ from lakehouse.storage.local import LocalStore
 SIZE = 300_000
 HEAD = """
 import pathlib
-from lakehouse.storage.base import PreconditionFailed
+from lakehouse.errors import PreconditionFailed
 from lakehouse.storage.local import LocalStore
 store = LocalStore(pathlib.Path(args[0]))
 def content(n): return (f"{n:08d}".encode() * 1000 for _ in range(SIZE // 8000 + 1))

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from lakehouse.errors import LakehouseError
+from lakehouse.errors import KeyInvalid, LakehouseError
 from lakehouse.storage import names
-from lakehouse.storage.base import KeyInvalid, check_key
+from lakehouse.storage.base import check_key
 from lakehouse.storage.local import LocalStore
 from lakehouse.storage.memory import MemoryStore
 

@@ -72,7 +72,7 @@ def test_sql_takes_parameters_limits_versions_and_standard_input(run):
 def test_tables_show_and_snapshots(run):
     assert json.loads(run("tables", "--json")) == [
         {"name": "t", "kind": "table", "rows": 50, "bytes": pytest.approx(1000, abs=1000), "comment": "some rows"},
-        {"name": "v", "kind": "view", "rows": 50, "bytes": 0, "comment": None},
+        {"name": "v", "kind": "view", "rows": None, "bytes": None, "comment": None},
     ]
     assert "some rows" in run("tables")
     shown = json.loads(run("show", "t", "--json"))
@@ -143,6 +143,28 @@ def test_an_error_is_json_when_json_was_asked_for(folder, child):
 def test_a_mistyped_path_makes_no_lake(run, tmp_path):
     assert "there is no lake" in run("tables", lake=tmp_path / "typo", code=1)
     assert not (tmp_path / "typo").exists()
+
+
+def test_a_broken_view_is_listed_like_any_other(run):
+    run("sql", "DROP TABLE t; CREATE TABLE u (i INTEGER)")
+    assert [(row["name"], row["rows"]) for row in json.loads(run("tables", "--json"))] == [("u", 0), ("v", None)]
+    assert "view" in run("tables")
+
+
+def test_a_pattern_or_folder_needs_the_name_of_the_table(run, tmp_path):
+    (tmp_path / "in-1").mkdir()
+    (tmp_path / "in-1" / "sales-1.csv").write_text("id\n1\n")
+    for source in (tmp_path / "in-1" / "sales-*.csv", tmp_path / "in-1"):
+        assert "name the TABLE" in run("ingest", source, code=2)
+        assert "all" in run("ingest", source, "all_" + str(len(str(source))))
+    assert "sales-1: 1 rows" in run("ingest", tmp_path / "in-1" / "sales-1.csv")
+
+
+def test_a_load_of_nothing_makes_no_lake(run, tmp_path):
+    assert "no file" in run("ingest", tmp_path / "nothing.csv", lake=tmp_path / "typo", code=1)
+    assert not (tmp_path / "typo").exists()
+    (tmp_path / "a.csv").write_text("id\n1\n")
+    assert "a: 1 rows" in run("ingest", tmp_path / "a.csv", lake=tmp_path / "new")
 
 
 def test_usage_errors_have_exit_code_2(run):

@@ -328,3 +328,75 @@ def test_sizes_after_deletes_merges_and_flushes(lake):
         assert table.at(version).row_count == count
         assert lake.sql("SELECT count(*) FROM t", at=version).fetchall() == [(count,)]
     assert table.row_count == 403
+
+
+def test_a_table_stays_itself_when_another_takes_its_name(lake):
+    lake.sql("CREATE TABLE b AS SELECT range AS i FROM range(30)")
+    table = lake.catalog.table("b")
+    lake.sql("ALTER TABLE b RENAME TO c")
+    lake.sql("CREATE TABLE b AS SELECT 'x' AS other")
+    assert ([c.name for c in table.schema], table.row_count) == (["i"], 30)
+    table.add_column("j", "INTEGER")
+    table.set_comment("the first")
+    table.rename_column("i", "k")
+    assert [c.name for c in lake.catalog.table("c").schema] == ["k", "j"]
+    assert lake.catalog.table("c").comment == "the first"
+    assert [c.name for c in lake.catalog.table("b").schema] == ["other"]
+    assert lake.catalog.current_snapshot().message == "rename c.i to k"
+    lake.catalog.drop("c")
+    with pytest.raises(errors.TableNotFound, match="not there"):
+        table.add_column("l", "INTEGER")
+
+
+def test_a_past_view_is_not_read_as_it_is_now(lake):
+    lake.sql("CREATE TABLE t AS SELECT range AS i FROM range(30)")
+    view = lake.catalog.create_view("v", "FROM t")
+    then = lake.catalog.current_snapshot().id
+    assert view.at(then).row_count == 30
+    lake.sql("DELETE FROM t WHERE i < 10; ALTER TABLE t ADD COLUMN j INTEGER")
+    assert view.row_count == 20
+    for read in (lambda: view.at(then).row_count, lambda: view.at(then).schema):
+        with pytest.raises(errors.QueryError, match=f"cannot be read at snapshot {then} here"):
+            read()
+    with lakehouse.open(lake.path, at=then) as past:
+        assert past.catalog.table("v").row_count == 30
+        assert past.catalog.table("v").at(then).row_count == 30
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT 1 AS x; CREATE TABLE inj (a INTEGER)", "DROP TABLE flights", "SELECT 1 AS x; SELECT 2", "", "-- no"]
+)
+def test_a_view_is_one_query_and_nothing_else(filled, sql):
+    before = filled.catalog.snapshots()
+    with pytest.raises(errors.QueryError, match="exactly one SELECT"):
+        filled.catalog.create_view("v", sql)
+    assert filled.catalog.snapshots() == before
+
+
+def test_relations_are_found_by_id_and_kept(filled):
+    found = filled.catalog.table("flights").relation
+    metadata = filled.catalog.metadata
+    assert metadata.relation(found.id, 2) == found
+    assert metadata.relation(found.id, 2) is metadata.relations(2)["main", "flights"]
+    assert metadata.relation(found.id, 0) is None
+
+
+def test_another_thread_that_asks_for_another_snapshot_is_not_in_the_way(filled):
+    metadata = filled.catalog.metadata
+
+    class Meddled:
+        """What another thread puts in the place of the kept relations after two looks at it."""
+
+        def __init__(self, kept):
+            self.kept, self.looks = kept, 0
+
+        def __get__(self, _instance, _owner):
+            self.looks += 1
+            return self.kept if self.looks <= 2 else (0, {}, {})
+
+        def __set__(self, _instance, _value): ...
+
+    metadata.relations(2)
+    kind = type("Meddled", (type(metadata),), {"_relations": Meddled(metadata._relations)})
+    metadata.__class__ = kind
+    assert list(metadata.relations(2)) == [("main", "flights")]

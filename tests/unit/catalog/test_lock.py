@@ -188,3 +188,30 @@ def test_a_full_disk_is_said(path, child):
     assert "cannot be written" in first
     assert DiskFull.code == "disk_full"
     assert "cannot be written" in second
+
+
+@pytest.mark.parametrize("content", [b"garbage" * 20, b"%31d\n" % -7, b"9" * 31 + b"\n", b"", b"0" * 31 + b"\n[1]\n"])
+def test_something_else_written_over_it_neither_stops_writers_nor_lets_them_pass(path, child, content):
+    holder = child(HOLD, path)
+    assert holder.hear() == "held"
+    path.write_bytes(content)
+    with pytest.raises(LockTimeout, match="another process"), WriterLock(path).hold(0.1):
+        pass
+    holder.go()
+    holder.end()
+    with WriterLock(path).hold(10):
+        assert drawn(path) > 0
+    assert WriterLock(path).holder()
+
+
+def test_a_writer_that_is_gone_is_not_named(path, child):
+    last = child(HOLD, path)
+    last.hear()
+    card = path.read_bytes()
+    assert f"process {last.pid} " in WriterLock(path).holder()
+    last.kill()
+    holder = child(HOLD, path)
+    assert holder.hear() == "held"
+    path.write_bytes(path.read_bytes()[:32] + card[32:])  # as if it had not left its card yet
+    with pytest.raises(LockTimeout, match="another process"), WriterLock(path).hold(0.05):
+        pass

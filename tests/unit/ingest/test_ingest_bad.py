@@ -197,7 +197,7 @@ def test_wrong_arguments(lake, tmp_path, unchanged):
     unchanged(errors.IngestError, "no option 'delimiter'", lambda: lake.ingest(source, "t", options={"delimiter": ","}))
     unchanged(errors.IngestError, "'avro' is not a format", lambda: lake.ingest(source, "t", format="avro"))
     unchanged(errors.IngestError, "'upsert' is not a mode", lambda: lake.ingest(source, "t", mode="upsert"))
-    unchanged(errors.IngestError, "cannot be a object", lambda: lake.ingest(source, "t", options={"skip": object()}))
+    unchanged(errors.IngestError, "cannot be a object", lambda: lake.ingest(source, "t", options={"nullstr": object()}))
     unchanged(errors.IngestError, "a int cannot be loaded", lambda: lake.ingest(42, "t"))
     unchanged(errors.LakehouseError, "is not a table name", lambda: lake.ingest(source, "a b c"))
     unchanged(errors.SchemaNotFound, "no schema 'nosuch'", lambda: lake.ingest(source, "nosuch.t"))
@@ -296,3 +296,93 @@ def test_an_archive_larger_than_allowed(tmp_path):
             lake.ingest(tmp_path / "a.zip", "t")
         assert not any((lake.path / "tmp").rglob("*"))
         assert lake.catalog.tables() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"options": {"skip": "x"}}, "skip is a number of lines"),
+        ({"options": {"encoding": "klingon"}}, "klingon"),
+        ({"options": {"encoding": 7}}, "encoding is text"),
+        ({"options": {"delim": 7}}, "delim is text"),
+        ({"options": {"quote": "abc"}}, "cannot be read"),
+        ({"options": {"types": 7}}, "types is a mapping or a list"),
+        ({"options": "x"}, "options is not a mapping"),
+        ({"format": ["csv"]}, "['csv'] is not a format"),
+    ],
+)
+def test_arguments_of_the_wrong_kind(lake, tmp_path, unchanged, arguments, message):
+    (tmp_path / "a.csv").write_text(GOOD)
+    unchanged(errors.IngestError, message, lambda: lake.ingest(tmp_path / "a.csv", "t", **arguments))
+
+
+def test_a_delimiter_of_two_characters(lake, tmp_path):
+    (tmp_path / "a.csv").write_text("id||name\n1||a\n2||b\n")
+    assert lake.ingest(tmp_path / "a.csv", "new", options={"delim": "||"}).rows == 2
+    assert lake.sql("FROM new").fetchall() == [(1, "a"), (2, "b")]
+    (tmp_path / "b.csv").write_text("id||ID\n1||2\n")
+    with pytest.raises(UNREADABLE, match="more than once"):
+        lake.ingest(tmp_path / "b.csv", "u", options={"delim": "||"})
+
+
+@pytest.mark.parametrize("kind", [pa.float16(), pa.decimal256(60, 2)])
+def test_arrow_types_that_no_table_can_have(lake, unchanged, kind):
+    table = pa.table({"x": pa.array([None], kind)})
+    for source in (table, table.to_reader()):
+        unchanged(errors.IngestError, "cannot be loaded", lambda source=source: lake.ingest(source, "new"))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("", "empty text"),
+        ("~nosuch/x.csv", "nosuch"),
+        ("n" * 300 + ".csv", "cannot be looked for"),
+        ("n" * 300 + "*.csv", "n"),
+        ("a\0b.csv", "a"),
+        ("a\udcff.csv", "not UTF-8"),
+    ],
+)
+def test_paths_that_cannot_be(lake, tmp_path, unchanged, monkeypatch, source, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text(GOOD)
+    unchanged(errors.IngestError, message, lambda: lake.ingest(source, "new"))
+
+
+def test_a_file_in_a_folder_whose_name_is_no_text(lake, tmp_path, unchanged):
+    with open(bytes(tmp_path) + b"/a\xff.csv", "w") as file:
+        file.write(GOOD)
+    unchanged(UNREADABLE, "not UTF-8", lambda: lake.ingest(tmp_path, "new"))
+
+
+def test_a_damaged_archive_member(lake, tmp_path, unchanged):
+    packed = bytearray(zip_bytes(tmp_path, random_text()))
+    packed[60:90] = b"\xff" * 30
+    (tmp_path / "a.zip").write_bytes(packed)
+    unchanged(UNREADABLE, "not a readable zip archive", lambda: lake.ingest(tmp_path / "a.zip", "new"))
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "A": 2}\n', '{"a": 1}\n{"A": 2}\n', '[{"a": 1, "A": 2}]'])
+def test_json_keys_that_differ_only_in_case(lake, tmp_path, unchanged, text):
+    (tmp_path / "a.json").write_text(text)
+    unchanged(UNREADABLE, "column 'A' more than once", lambda: lake.ingest(tmp_path / "a.json", "new"))
+    (tmp_path / "b.json").write_text('{"a": 1, "A_1": 2}\n')
+    assert lake.ingest(tmp_path / "b.json", "numbered").rows == 1
+
+
+def test_parquet_columns_that_differ_only_in_case(lake, tmp_path, unchanged):
+    pq.write_table(pa.table([[1], [2]], names=["a", "A"]), tmp_path / "a.parquet")
+    unchanged(UNREADABLE, "column 'A' more than once", lambda: lake.ingest(tmp_path / "a.parquet", "new"))
+
+
+def test_hashing_ends_with_a_refused_load(lake, tmp_path):
+    import threading
+
+    with open(tmp_path / "a.csv", "wb") as file:
+        file.truncate(60_000_000_000)  # a hole: takes no space, but half a minute to hash
+    with pytest.raises(UNREADABLE, match="binary"):
+        lake.ingest(tmp_path / "a.csv", "t")
+    hashing = [thread for thread in threading.enumerate() if thread.name.startswith("lakehouse-hash")]
+    for thread in hashing:
+        thread.join(10)
+        assert not thread.is_alive()

@@ -61,8 +61,8 @@ def test_force_loads_again(lake, source):
 def test_other_mode_options_or_table_is_another_load(lake, source):
     lake.ingest(source, "t")
     assert lake.ingest(source, "t", options={"types": {"id": "BIGINT"}}).duplicate is False
-    assert lake.ingest(source, "t", format="csv").duplicate is False
-    assert count(lake) == 60
+    assert lake.ingest(source, "t", format="csv").duplicate is True  # it is what was found by itself
+    assert count(lake) == 40
     assert lake.ingest(source, "t", mode="replace").duplicate is False
     assert count(lake) == 20
     assert lake.ingest(source, "u").duplicate is False
@@ -100,6 +100,29 @@ def test_append_is_recognised_although_other_rows_came_since(lake, source):
     lake.ingest(source, "t")
     lake.sql("INSERT INTO t VALUES (99, 'x')")
     assert lake.ingest(source, "t").duplicate is True
+
+
+@pytest.mark.parametrize("delete", ["DELETE FROM t", "DELETE FROM t WHERE id < 5", "TRUNCATE t"])
+@pytest.mark.parametrize("rows", [8, 20], ids=["kept in the catalog", "in a file"])
+def test_append_loads_again_after_rows_were_deleted(lake, source, delete, rows):
+    source.write_text("".join(TEXT.splitlines(keepends=True)[: rows + 1]))
+    lake.sql("CREATE TABLE t (id BIGINT, name VARCHAR); CREATE TABLE u (id BIGINT)")
+    lake.ingest(source, "t")
+    lake.sql("INSERT INTO u VALUES (1); DELETE FROM u")
+    assert lake.ingest(source, "t").duplicate is True  # another table's deletes
+    lake.sql(delete)
+    left = count(lake)
+    assert left < rows
+    again = lake.ingest(source, "t")
+    assert (again.duplicate, count(lake)) == (False, left + rows)
+    assert lake.ingest(source, "t").snapshot == again.snapshot
+
+
+def test_append_is_recognised_although_rows_were_updated(lake, source):
+    lake.ingest(source, "t")
+    lake.sql("UPDATE t SET name = 'x' WHERE id < 5")
+    assert lake.ingest(source, "t").duplicate is True
+    assert count(lake) == 20
 
 
 def test_a_dropped_and_new_table_has_loaded_nothing(lake, source):

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from lakehouse.errors import LakeReadOnly
-from lakehouse.storage.base import CHUNK, ObjectTooLarge, PreconditionFailed
+from lakehouse.errors import LakeReadOnly, ObjectTooLarge, PreconditionFailed
+from lakehouse.storage.base import CHUNK
 from lakehouse.storage.caps import CappedStore, ReadOnlyStore
 from lakehouse.storage.local import LocalStore
 from lakehouse.storage.memory import MemoryStore

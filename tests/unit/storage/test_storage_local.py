@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from lakehouse.errors import DiskFull, LakehouseError, LakeUnusable, LockTimeout
+from lakehouse.errors import DiskFull, LakehouseError, LakeUnusable, LockTimeout, ObjectNotFound
 from lakehouse.storage import local, names, tree
-from lakehouse.storage.base import CHUNK, ObjectNotFound
+from lakehouse.storage.base import CHUNK
 from lakehouse.storage.local import Cleaned, LocalStore
 
 
