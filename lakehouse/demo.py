@@ -83,10 +83,11 @@ def run(lake: Lakehouse, say: Say, *, page: bool = True) -> None:
         say(f"The notebook as a page: {written}")
     say(f"\nDone in {time.monotonic() - started:.1f} s. Next:")
     command = _command(lake)
+    lab = "make lab" if Path("Makefile").is_file() else "jupyter lab"
     for line in (
         f'{command} sql "SELECT origin, count(*) FROM flights GROUP BY 1 ORDER BY 1"',
         f"{command} tables",
-        "make lab      JupyterLab on the notebooks; in a cell: %load_ext lakehouse, then %%sql",
+        f"{lab}      JupyterLab; in a cell: %load_ext lakehouse, then %%sql",
     ):
         say(f"  {line}")
 

@@ -253,9 +253,9 @@ def test_every_commit_says_who_did_what(tmp_path):
 
 
 def test_the_notebook_is_noted(lake, monkeypatch):
-    monkeypatch.setenv("JPY_SESSION_NAME", "/work/analysis.ipynb")
+    monkeypatch.setenv("JPY_SESSION_NAME", "reports/analysis.ipynb")
     lake.catalog.create_schema("s")
-    assert json.loads(lake.catalog.current_snapshot().note)["notebook"] == "/work/analysis.ipynb"
+    assert json.loads(lake.catalog.current_snapshot().note)["notebook"] == "reports/analysis.ipynb"
 
 
 @pytest.mark.parametrize(
