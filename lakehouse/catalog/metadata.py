@@ -263,6 +263,17 @@ class Metadata:
             f" WHERE c.parent_column IS NULL AND {visible(snapshot, 'c')}{only} ORDER BY c.table_id, c.column_order",
         )
 
+    def column_names(self, snapshot: int) -> dict[int, list[str]]:
+        """Names of the top-level columns of every table at a snapshot, by table id."""
+        found: dict[int, list[str]] = {}
+        for table, name in self.rows(
+            "is",
+            "SELECT table_id, column_name FROM ducklake_column"
+            f" WHERE parent_column IS NULL AND {visible(snapshot)} ORDER BY table_id, column_order",
+        ):
+            found.setdefault(table, []).append(name)
+        return found
+
     def file_totals(self, snapshot: int) -> dict[int, tuple[int, int]]:
         """Rows and bytes in the data files of every table, by table id; deleted rows still counted."""
         rows = self.rows(

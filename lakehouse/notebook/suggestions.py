@@ -137,7 +137,7 @@ class CatalogNames:
             metadata = lake.catalog.metadata
             snapshot = metadata.current()
             if self._kept is None or self._kept[0] is not lake or self._kept[1] != snapshot:
-                columns = functools.cache(lambda: _by_table(metadata.columns(snapshot)))
+                columns = functools.cache(lambda: metadata.column_names(snapshot))
                 functions, table_functions = self._all_functions(lake)
                 names = Names(
                     relations={
@@ -160,13 +160,6 @@ class CatalogNames:
             named = [(name, table) for name, table in rows if _PLAIN.fullmatch(name)]
             self._functions = ([n for n, table in named if not table], [n for n, table in named if table])
         return self._functions
-
-
-def _by_table(rows: Iterable[Sequence[Any]]) -> dict[int, list[str]]:
-    listed: dict[int, list[str]] = {}
-    for row in rows:
-        listed.setdefault(row[0], []).append(row[2])
-    return listed
 
 
 def _columns(lake: Lakehouse, relation: Relation, listed: Callable[[], Mapping[int, list[str]]]) -> Columns:
