@@ -190,13 +190,6 @@ def check_name(name: str) -> None:
         raise LakehouseError(f"'{name}' cannot be the name of a variable", hint="letters, digits and _, no digit first")
 
 
-def usage(options: Sequence[Option]) -> str:
-    """One line for every option."""
-    left = [f"{o.name}{', ' + o.short if o.short else ''}{' ' + o.value if o.value else ''}" for o in options]
-    width = max(map(len, left)) + 2
-    return "\n".join(f"  {name:{width}}{option.help}" for name, option in zip(left, options, strict=True))
-
-
 def _option(word: str, options: Sequence[Option], magic: str) -> Option:
     for option in options:
         if word in (option.name, option.short):
