@@ -1,5 +1,6 @@
 """A real JupyterLab server and a real browser."""
 
+import json
 import os
 import shutil
 import socket
@@ -24,6 +25,14 @@ CHROMIUM_FLAGS = [
     "--disable-sync",
 ]
 
+SETTINGS = {
+    # Every cell stands in the page, also those out of sight.
+    "notebook-extension/tracker": {"windowingMode": "none"},
+    # Nothing comes up by itself over what a test clicks on.
+    "docmanager-extension/plugin": {"autosave": False},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+
 
 @pytest.fixture
 def lab(tmp_path):
@@ -38,12 +47,13 @@ def lab(tmp_path):
         "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
         "IPYTHONDIR": str(tmp_path / "ipython"),
     }
-    # Every cell stands in the page, also those out of sight.
-    tracker = tmp_path / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
-    tracker.parent.mkdir(parents=True)
-    tracker.write_text('{"windowingMode": "none"}')
+    for plugin, values in SETTINGS.items():
+        file = tmp_path / "settings" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1"]
-    command += ["--IdentityProvider.token=", "--LabApp.news_url=", f"--ServerApp.root_dir={tmp_path / 'notebooks'}"]
+    command += ["--IdentityProvider.token=", f"--ServerApp.root_dir={tmp_path / 'notebooks'}"]
+    command += ["--LabApp.expose_app_in_browser=True"]
     log = (tmp_path / "lab.log").open("w")
     server = subprocess.Popen(command, env={**os.environ, **settings}, stdout=log, stderr=log, cwd=tmp_path)
     address = f"http://127.0.0.1:{port}"

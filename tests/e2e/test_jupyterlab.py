@@ -3,16 +3,20 @@
 import os
 from pathlib import Path
 
+# The status in the toolbar says "idle" before the kernel's connection stands; cells run then are lost.
+CONNECTED = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.connectionStatus === 'connected'"
+ANSWERS = "async () => { await jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestKernelInfo() }"
+
 
 def test_the_quickstart_runs_shows_its_tables_and_completes(lab, page, tmp_path):
     shots = Path(os.environ.get("SCREENSHOTS", tmp_path))
     page.goto(f"{lab}/lab/tree/tutorials/quickstart.ipynb?reset")
-    page.wait_for_selector('.jp-NotebookPanel-toolbar [data-status="idle"]', timeout=120_000)
-    page.get_by_text("Edit", exact=True).first.click()
-    page.get_by_text("Clear Outputs of All Cells").click()
-    page.get_by_text("Run", exact=True).first.click()
-    page.get_by_text("Run All Cells", exact=True).click()
-    page.wait_for_selector("text=3,166 rows changed, snapshot 8", timeout=180_000)
+    page.wait_for_function(CONNECTED, timeout=120_000)
+    page.evaluate(ANSWERS)
+    page.evaluate("jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
+    page.wait_for_function("document.querySelectorAll('.jp-OutputArea-output').length === 0")
+    page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
+    page.wait_for_selector("text=3,166 rows changed, snapshot 8", timeout=60_000)
 
     page.locator("th", has_text="mean_delay_min").first.scroll_into_view_if_needed()
     text = page.inner_text(".jp-Notebook")
