@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,9 @@ class Dialect:
 class Table:
     """Files that are one table."""
 
-    relation: Callable[[Mapping[str, str]], str]
-    """SQL of the FROM clause, given the column types that are wanted already."""
+    readings: tuple[Callable[[Mapping[str, str]], str], ...]
+    """SQL of the FROM clause, given the column types that are wanted already: the fastest way to read first,
+    then a slower one that takes and explains more."""
     locate: Callable[[], SourceUnreadable | None]
     """Reads everything again to find the line that does not fit, after a load failed."""
 
@@ -107,7 +109,7 @@ def reader(files: Sequence[str], options: Mapping[str, Any], database: Database)
             return ":" in marks and all(dialect.date_format in (None, "%Y-%m-%d") for dialect in dialects)
         return exact.guarded(kind) and ("-" in marks if kind == "TIME" else "." in marks)
 
-    def relation(types: Mapping[str, str]) -> str:
+    def relation(types: Mapping[str, str], *, fast: bool = False) -> str:
         asked = fixed.get("types") or {}
         if isinstance(asked, list | tuple) or "all_varchar" in fixed:
             return read(asked)
@@ -115,10 +117,15 @@ def reader(files: Sequence[str], options: Mapping[str, Any], database: Database)
         said = {name.lower() for name in asked}
         kinds = {name: kind for name, kind in {**agreed, **table}.items() if name.lower() not in said}
         texts = {name: kind for name, kind in kinds.items() if doubtful(kind)}
-        reading = read({**{n: k for n, k in kinds.items() if n in table}, **dict.fromkeys(texts, "VARCHAR"), **asked})
+        floats = {name for name, kind in texts.items() if fast and exact.whole(kind)}
+        read_as = {name: "DOUBLE" if name in floats else "VARCHAR" for name in texts}
+        reading = read({**{n: k for n, k in kinds.items() if n in table}, **read_as, **asked})
         if not texts:
             return reading
-        casts = ", ".join(exact.cast(name, "VARCHAR", kind) for name, kind in texts.items())
+        casts = ", ".join(
+            exact.cast_float(name, kind) if name in floats else exact.cast(name, "VARCHAR", kind)
+            for name, kind in texts.items()
+        )
         return f"(SELECT * REPLACE ({casts}) FROM {reading})"
 
     def locate() -> SourceUnreadable | None:
@@ -129,7 +136,7 @@ def reader(files: Sequence[str], options: Mapping[str, Any], database: Database)
                 return explain(error, Path(files[0]).name if len(files) == 1 else "one of the files")
         return None
 
-    return Table(relation, locate)
+    return Table((partial(relation, fast=True), relation) if "." in marks else (relation,), locate)
 
 
 def call(function: str, files: Any, options: Mapping[str, Any]) -> str:

@@ -18,6 +18,23 @@ def guarded(kind: str) -> bool:
     return bool(_WHOLE.match(kind) or _DECIMAL.match(kind)) or kind in ("DATE", "TIME")
 
 
+def whole(kind: str) -> bool:
+    """Whether a type holds whole numbers only."""
+    return bool(_WHOLE.match(kind))
+
+
+def cast_float(name: str, wanted: str) -> str:
+    """SQL of a column that was read as DOUBLE as whole numbers; an error says that it must be read as text.
+
+    That is many times cheaper than to look into texts. A float keeps whole numbers exactly up to 2^53, and the
+    fraction of a number up to 10^15 as far as any column of floats would keep it.
+    """
+    column = quote(name)
+    plain = f"CAST({column} AS {wanted})"
+    doubtful = f"CAST({plain} AS DOUBLE) <> {column} OR NOT {column} BETWEEN -1e15 AND 1e15"
+    return f"CASE WHEN {doubtful} THEN error('to be read as text') ELSE {plain} END AS {column}"
+
+
 def cast(name: str, given: str, wanted: str) -> str:
     """SQL of a column as another type; a value that would be rounded or cut is an error.
 
@@ -44,7 +61,7 @@ def _lost(column: str, plain: str, given: str, wanted: str) -> str | None:
             return None
         return f"CAST({plain} AS {given}) IS DISTINCT FROM {column}"
     if wanted == "DATE":
-        return f"length({column}) > 10 AND TRY_CAST({column} AS TIMESTAMP) IS DISTINCT FROM CAST({plain} AS TIMESTAMP)"
+        return f"strlen({column}) > 10 AND TRY_CAST({column} AS TIMESTAMP) IS DISTINCT FROM CAST({plain} AS TIMESTAMP)"
     if wanted == "TIME":
         return f"contains({column}, '-')"
     if guarded(wanted):

@@ -25,7 +25,7 @@ from lakehouse.config import Settings
 from lakehouse.errors import IngestError, LakehouseError, SchemaMismatch, SourceEmpty, SourceUnreadable, TableNotFound
 from lakehouse.ingest import csvfile
 from lakehouse.ingest.land import Landing, land, narrow
-from lakehouse.ingest.sources import Source, open_source
+from lakehouse.ingest.sources import Reading, Source, open_source
 
 Mode = Literal["append", "replace"]
 
@@ -118,7 +118,7 @@ class Ingest:
             target = replace(target, options=_fingerprint(opened.format, fixed))
             if not force and (first := self._known(target, opened)):
                 return replace(first, elapsed=time.monotonic() - started)
-            receipt = self._load(opened, target, force=force)
+            receipt = self._load_somehow(opened, target, force=force)
         return replace(receipt, elapsed=time.monotonic() - started)
 
     def _place(self, table: str) -> tuple[str, str]:
@@ -140,7 +140,16 @@ class Ingest:
             return None
         return self._earlier(target, source.digest())
 
-    def _load(self, source: Source, target: _Target, *, force: bool) -> Receipt:
+    def _load_somehow(self, source: Source, target: _Target, *, force: bool) -> Receipt:
+        *fast, last = source.readings
+        for reading in fast:
+            try:
+                return self._load(source, reading, target, force=force)
+            except SourceUnreadable:
+                continue  # nothing was written; the next way takes it, or says better what is wrong
+        return self._load(source, last, target, force=force)
+
+    def _load(self, source: Source, reading: Reading, target: _Target, *, force: bool) -> Receipt:
         note: dict[str, Any] = {
             "source": source.name,
             "table": target.full_name,
@@ -158,7 +167,7 @@ class Ingest:
                     **note,
                 ) as transaction,
             ):
-                rows = self._run(transaction, source, target, undo)
+                rows = self._run(transaction, source, reading, target, undo)
                 digest = source.digest()
                 if not force and (first := self._earlier(target, digest)):
                     raise _Duplicate(first)  # another process was faster while we read
@@ -171,23 +180,25 @@ class Ingest:
             return duplicate.receipt
         return Receipt(target.full_name, rows, transaction.committed, digest, False, source.name, target.mode)
 
-    def _run(self, transaction: Transaction, source: Source, target: _Target, undo: ExitStack) -> int:
+    def _run(self, transaction: Transaction, source: Source, reading: Reading, target: _Target, undo: ExitStack) -> int:
         connection = transaction.connection
         with (
-            self._explained(source),
+            self._explained(source, reading),
             self._registered(connection, source),
             self._runner.query(f"ingest {source.name}", connection, None) as running,
         ):
-            landing, reading = self._landing(connection, source, target)
+            landing, relation = self._landing(connection, source, reading, target)
             if landing.create and landing.wide:
                 undo.callback(narrow, self._catalog.writer, landing)
 
             def run(sql: str) -> duckdb.DuckDBPyConnection:
                 return self._runner.wait(running, lambda: connection.execute(sql))
 
-            return land(self._database, self._catalog.metadata, run, landing, reading, undo)
+            return land(self._database, self._catalog.metadata, run, landing, relation, undo)
 
-    def _landing(self, connection: duckdb.DuckDBPyConnection, source: Source, target: _Target) -> tuple[Landing, str]:
+    def _landing(
+        self, connection: duckdb.DuckDBPyConnection, source: Source, reading: Reading, target: _Target
+    ) -> tuple[Landing, str]:
         """Where the rows go, and the SQL that reads them."""
         try:
             relation = self._catalog.find(quote(target.schema, target.name))
@@ -197,17 +208,17 @@ class Ingest:
             raise IngestError(f"{target.full_name} is a view", hint="give the name of a table")
         known = self._catalog.describe(relation) if relation is not None else []
         append = target.mode == "append"
-        reading = source.relation({name.lower(): kind for name, kind in known} if append else {})
-        found = [(row[0], row[1]) for row in connection.execute(f"DESCRIBE FROM {reading}").fetchall()]
+        sql = reading({name.lower(): kind for name, kind in known} if append else {})
+        found = [(row[0], row[1]) for row in connection.execute(f"DESCRIBE FROM {sql}").fetchall()]
         source.check([name for name, _ in found])
         if relation is not None and append:
             _check_columns(source.name, target.full_name, found, known)
-            return Landing(relation.schema, relation.name, known, found, relation, create=False, empty=False), reading
+            return Landing(relation.schema, relation.name, known, found, relation, create=False, empty=False), sql
         if relation is not None and found == known:  # the table keeps its identity: comments, history, partitions
-            return Landing(relation.schema, relation.name, known, found, relation, create=False, empty=True), reading
+            return Landing(relation.schema, relation.name, known, found, relation, create=False, empty=True), sql
         if relation is not None:
             connection.execute(f"DROP TABLE {quote(ALIAS, relation.schema, relation.name)}")
-        return Landing(target.schema, target.name, found, found, None, create=True, empty=False), reading
+        return Landing(target.schema, target.name, found, found, None, create=True, empty=False), sql
 
     def _loads(self, target: _Target) -> Iterator[tuple[int, dict[str, Any]]]:
         """Snapshot and note of the loads that made what is in the table now, newest first.
@@ -250,7 +261,7 @@ class Ingest:
             connection.unregister("source")
 
     @contextmanager
-    def _explained(self, source: Source) -> Iterator[None]:
+    def _explained(self, source: Source, reading: Reading) -> Iterator[None]:
         try:
             yield
         except duckdb.Error as error:
@@ -258,7 +269,7 @@ class Ingest:
             if fault.code == LakehouseError.code or fault.code in ("query_failed", "sql_syntax"):
                 fault = (
                     csvfile.explain(error, source.name)
-                    or source.locate()
+                    or (source.locate() if reading is source.readings[-1] else None)
                     or SourceUnreadable(f"{source.name} cannot be loaded: {fault.message}", hint="nothing was written")
                 )
             raise fault from error

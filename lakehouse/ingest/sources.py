@@ -38,6 +38,10 @@ OPTIONS = {
 """The reader options of each format; what they mean is DuckDB's documentation of the reader."""
 
 
+Reading = Callable[[Mapping[str, str]], str]
+"""SQL of the FROM clause, given the column types that the table already has."""
+
+
 @dataclass
 class Source:
     """Something to load, ready to be read."""
@@ -47,8 +51,8 @@ class Source:
     format: str
     size: int | None
     """Bytes before decompression; None when not known without reading."""
-    relation: Callable[[Mapping[str, str]], str]
-    """SQL of the FROM clause, given the column types that the table already has."""
+    readings: tuple[Reading, ...]
+    """The ways to read it, fastest first; when one fails the next takes or explains more."""
     digest: Callable[[], str]
     """Its SHA-256 in hex; for a stream only known once it has been read."""
     check: Callable[[list[str]], None] = lambda _columns: None
@@ -102,7 +106,7 @@ def open_source(
         _check_options(kind, options)
         for path in paths:
             _check_content(path, kind)
-        relation, locate, check = _reader(kind, paths, options, database)
+        readings, locate, check = _reader(kind, paths, options, database)
     except BaseException:
         stack.close()
         raise
@@ -110,7 +114,7 @@ def open_source(
         name=name,
         format=kind,
         size=sum(entry[1] for entry in outer),
-        relation=relation,
+        readings=readings,
         locate=locate,
         check=check,
         digest=digest,
@@ -139,12 +143,12 @@ def _check_content(path: Path, kind: str) -> None:
 
 def _reader(
     kind: str, paths: list[Path], options: Mapping[str, Any], database: Database
-) -> tuple[Callable[[Mapping[str, str]], str], Callable[[], SourceUnreadable | None], Callable[[list[str]], None]]:
+) -> tuple[tuple[Reading, ...], Callable[[], SourceUnreadable | None], Callable[[list[str]], None]]:
     """How the files are read, how the line is found that was wrong, and how the columns are checked."""
     check: Callable[[list[str]], None] = lambda _columns: None  # noqa: E731
     if kind == "csv":
         table = csvfile.reader([str(path) for path in paths], options, database)
-        return table.relation, table.locate, check
+        return table.readings, table.locate, check
     if kind == "excel":
         if len(paths) > 1:
             raise SourceUnreadable("several Excel files cannot be loaded at once", hint="load them one by one")
@@ -161,7 +165,7 @@ def _reader(
             given = f"SELECT name FROM {csvfile.call('parquet_schema', exact, {})}"
         if "columns" not in options:
             check = partial(_check_renamed, paths, given, database)
-    return lambda _types: sql, lambda: None, check
+    return (lambda _types: sql,), lambda: None, check
 
 
 def _check_renamed(paths: list[Path], given: str, database: Database, columns: list[str]) -> None:
@@ -229,7 +233,7 @@ def _frame(source: Any) -> Source:
         name=kind,
         format="frame",
         size=table.nbytes,
-        relation=lambda _types: "source",
+        readings=(lambda _types: "source",),
         digest=digest.hexdigest,
         frame=table,
     )
@@ -279,7 +283,7 @@ def _stream(reader: pa.RecordBatchReader) -> Source:
         name="RecordBatchReader",
         format="frame",
         size=None,
-        relation=lambda _types: "source",
+        readings=(lambda _types: "source",),
         digest=digest.hexdigest,
         locate=locate,
         early=False,

@@ -377,3 +377,21 @@ def test_not_null_partitions_and_odd_names_are_loaded_by_ducklake(lake):
         assert lake.ingest(table, name).rows == 1000
         assert lake.sql(f"SELECT count(*), sum(id), sum(k) FROM {name}").fetchall() == [(1000, 499500, 999)]
     assert lake.sql("SELECT count(*) FROM p WHERE k = 1").fetchall() == [(333,)]
+
+
+@pytest.mark.parametrize(
+    ("last", "kept"),
+    [
+        ("9007199254740993", 9007199254740993),  # more digits than a float keeps
+        ("1445000000000000001", 1445000000000000001),
+        ("0x1F", 31),
+        ("15e3", 15000),
+        ("-0", 0),
+    ],
+)
+def test_whole_numbers_beside_fractions_are_kept_to_the_last_digit(lake, tmp_path, last, kept):
+    lines = "".join(f"{i},1.5\n" for i in range(30_000))
+    (tmp_path / "a.csv").write_text(f"id,x\n{lines}{last},2.5\n")
+    assert lake.ingest(tmp_path / "a.csv", "t").rows == 30_001
+    assert lake.sql("SELECT id FROM t WHERE x = 2.5").fetchall() == [(kept,)]
+    assert [c.type for c in lake.catalog.table("t").schema] == ["BIGINT", "DOUBLE"]
