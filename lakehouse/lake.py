@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import config
+from lakehouse import config, state
 from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER, MARKER_FILE, Database
 from lakehouse.catalog.catalog import Catalog
 from lakehouse.catalog.lock import WriterLock
@@ -38,7 +38,9 @@ FORMAT = 1
 _DEFAULT_PATH = "lake"
 _PINNED_KEPT = 4
 OBJECTS_FOLDER = "objects"
-_OURS = frozenset({MARKER_FILE, CATALOG_FILE, DATA_FOLDER, OBJECTS_FOLDER, LOCK_FILE, config.FILE_NAME, "tmp"})
+_OURS = frozenset(
+    {MARKER_FILE, CATALOG_FILE, DATA_FOLDER, OBJECTS_FOLDER, LOCK_FILE, config.FILE_NAME, "tmp", state.FILE_NAME}
+)
 
 
 class Lakehouse:
@@ -69,7 +71,8 @@ class Lakehouse:
         self._database = Database(path, settings, read_only=read_only, version=version)
         self._metadata = metadata = Metadata(self._database)
         self._writer = Writer(self._database, metadata, settings.catalog)
-        self.catalog = Catalog(self._database, metadata, self._writer)
+        self._state = state.State(path / state.FILE_NAME, state.SCHEMA)
+        self.catalog = Catalog(self._database, metadata, self._writer, self._state)
         self._runner = runner or Runner(progress=settings.query.progress)
         self._engine = Engine(self._database, self.catalog, settings, self._runner, self._pinned)
         self.ingest = Ingest(self._database, self.catalog, settings, self._runner)

@@ -15,6 +15,7 @@ from lakehouse.catalog.names import nearest, quote, shown, split
 from lakehouse.catalog.table import Table
 from lakehouse.catalog.writer import Writer
 from lakehouse.errors import LakehouseError, QueryError, SchemaNotFound, TableNotFound
+from lakehouse.state import State
 
 _COUNT_BATCH = 100  # tables counted in one query
 
@@ -26,10 +27,11 @@ class Catalog:
     and the snapshot that they return is the newest one before it.
     """
 
-    def __init__(self, database: Database, metadata: Metadata, writer: Writer) -> None:
+    def __init__(self, database: Database, metadata: Metadata, writer: Writer, state: State) -> None:
         self._database = database
         self.metadata = metadata
         self.writer = writer
+        self.state = state
 
     def schemas(self) -> list[str]:
         """The names of all schemas, sorted."""

@@ -1,0 +1,6 @@
+"""`python -m lakehouse.cli`."""
+
+from lakehouse.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Commands that make a lake and fill it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from lakehouse.cli.shared import as_json, opened, pair, print_json
+
+
+@click.command()
+@click.pass_obj
+def init(path: str | None) -> None:
+    """Make a lake, or say that it is there."""
+    with opened(path, create=True) as lake:
+        tables = len(lake.catalog.tables())
+        click.echo(f"{lake.path} is ready ({tables} table{'' if tables == 1 else 's'})")
+
+
+@click.command()
+@click.option("--page/--no-page", default=True, help="Execute the quickstart notebook and write it as a page.")
+@click.pass_obj
+def demo(path: str | None, page: bool) -> None:
+    """Load real data (flights from New York in 2013), ask three questions, show a page."""
+    from lakehouse import demo as tour
+
+    with opened(path, create=True) as lake:
+        tour.run(lake, click.echo, page=page)
+
+
+@click.command()
+@click.argument("source")
+@click.argument("table", required=False)
+@click.option("--mode", type=click.Choice(["append", "replace"]), default="append", show_default=True)
+@click.option("--format", "kind", type=click.Choice(["csv", "json", "parquet", "excel"]), help="Else by file name.")
+@click.option("-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="Reader option, value as JSON.")
+@click.option("--force", is_flag=True, help="Load even if the same content was loaded before.")
+@as_json
+@click.pass_obj
+def ingest(
+    path: str | None,
+    source: str,
+    table: str | None,
+    mode: str,
+    kind: str | None,
+    options: Sequence[str],
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Load SOURCE (file, pattern or folder) into TABLE, named after the file unless given."""
+    from lakehouse.ingest.files import find
+
+    find(source)  # before a lake is made for what is not there
+    name = table or _table_name(source)
+    with opened(path, create=True) as lake:
+        receipt = lake.ingest(
+            source,
+            name,
+            mode=mode,  # type: ignore[arg-type]  # click has checked the choice
+            format=kind,
+            options=dict(pair(option) for option in options),
+            force=force,
+        )
+    if as_json:
+        print_json({field: getattr(receipt, field) for field in receipt.__slots__})
+    elif receipt.duplicate:
+        click.echo(
+            f"{receipt.table}: this content was loaded before ({receipt.rows:,} rows, snapshot {receipt.snapshot});"
+            " --force loads it again"
+        )
+    else:
+        click.echo(f"{receipt.table}: {receipt.rows:,} rows in {receipt.elapsed:.2f} s, snapshot {receipt.snapshot}")
+
+
+def _table_name(source: str) -> str:
+    """What a table is called after its source; that of a pattern or folder only if it is a plain name."""
+    path = Path(source)
+    name = path.name.split(".")[0]
+    if not path.is_file() and (path.is_dir() or any(mark in source for mark in "*?[")) and not name.isidentifier():
+        raise click.UsageError(f"name the TABLE: '{path.name}' gives no name for one")
+    return name
