@@ -20,6 +20,7 @@
     │   └── PreconditionFailed if_absent or if_match does not hold
     ├── KeyInvalid             the text cannot be an object's key
     ├── ObjectTooLarge         larger than the cap of its key prefix
+    ├── JournalError           a record that cannot be written, a file that cannot be used
     ├── QueryError
     │   ├── SyntaxFault        with a caret under the place
     │   ├── ParameterFault     missing, unknown or unusable $name
@@ -181,6 +182,13 @@ class ObjectTooLarge(LakehouseError):
 
     code = "object_too_large"
     status = 413
+
+
+class JournalError(LakehouseError):
+    """A record cannot be written, or the file of a journal cannot be used; nothing was appended."""
+
+    code = "journal_failed"
+    status = 500
 
 
 class QueryError(LakehouseError):
