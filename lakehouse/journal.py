@@ -15,6 +15,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -134,6 +135,7 @@ class Journal:
         self._sync = sync
         self._interval = interval
         self._synced = time.monotonic()
+        self._holder = threading.local()
         self._lock = path.with_name(path.name + ".lock")
         self._known: tuple[int, Position] | None = None  # inode and end, as our last append left them
 
@@ -385,8 +387,16 @@ class Journal:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
         # An open file of its own for everyone: the lock then also keeps threads apart.
         with _opened(self._lock, os.O_RDWR | os.O_CREAT) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+            if not getattr(self._holder, "held", False):  # by this thread: a look at the records while writing
+                fcntl.flock(file, fcntl.LOCK_EX)
+                self._holder.held = owner = True
+            else:
+                owner = False
+            try:
+                yield
+            finally:
+                if owner:
+                    self._holder.held = False
 
 
 class Writing:

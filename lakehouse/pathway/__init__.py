@@ -1,0 +1,1 @@
+"""Pathway memory: how questions were answered before."""

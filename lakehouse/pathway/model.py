@@ -1,0 +1,222 @@
+"""What the pathway memory keeps: traces, and what is asked and answered about them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from lakehouse.errors import TraceInvalid
+
+MAX_UID = 256
+_DEPTH = 100
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One record of how a question was answered; a copy, which changes nothing in the memory."""
+
+    uid: str
+    content: Any
+    """Any JSON."""
+    kind: str | None
+    tags: tuple[str, ...]
+    scope: Mapping[str, str]
+    """Whose it is and where it came from: user, agent, run, notebook …"""
+    version: int
+    """1, and one more with each `update`."""
+    predecessor: str | None
+    """The trace that this one revises."""
+    replay_count: int
+    """How often it was added again or replayed."""
+    retired: bool
+    retired_reason: str | None
+    score: float | None
+    """The last feedback."""
+    created_at: datetime
+    updated_at: datetime
+    snapshot: int | None
+    """The lake's snapshot when it was recorded."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values, times in ISO 8601."""
+        names = (name for name in self.__slots__)
+        values = {name: getattr(self, name) for name in names}
+        return values | {
+            "tags": list(self.tags),
+            "scope": dict(self.scope),
+            "created_at": self.created_at.isoformat(),
+            "updated_at": self.updated_at.isoformat(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What a trace said at one time."""
+
+    version: int
+    content: Any
+    at: datetime
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A trace and those it came from, newest first."""
+
+    items: tuple[Trace, ...]
+    truncated: bool
+    """A predecessor is not there."""
+    missing_predecessor: str | None
+    """Its uid."""
+    cycle: bool
+    """The predecessors run in a circle; `items` holds each once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One result of a search."""
+
+    trace: Trace
+    score: float
+    """Relevance: larger is better; 0 when nothing was searched for."""
+    why: Mapping[str, Any] | None = None
+    """The matched words and partial scores, when asked to explain."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPage:
+    """Results, best first (newest first when there is no query)."""
+
+    results: tuple[Found, ...]
+    next_cursor: str | None
+    """Give it to the next search for what follows; None at the end."""
+    position: int
+    """The journal position that was searched: `as_of` it gives the same answer again."""
+    ranking: str
+    """`newest`, `lexical`, `semantic` or `hybrid`."""
+
+    def __iter__(self) -> Any:
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Counts of the whole memory."""
+
+    traces: int
+    retired: int
+    replays: int
+    records: int
+    """Records of the journal."""
+    bytes: int
+    """Size of the journal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a new trace is made of, checked."""
+
+    uid: str
+    content: Any
+    digest: str
+    kind: str | None = None
+    tags: tuple[str, ...] = ()
+    scope: Mapping[str, str] = field(default_factory=dict)
+
+
+def draft(content: Any, *, kind: str | None, tags: Iterable[str], scope: Mapping[str, str] | None, uid: str) -> Draft:
+    """Check what a caller gives.
+
+    Raises:
+        TraceInvalid: content that is no JSON; a uid, kind, tag or scope that is no plain text.
+    """
+    check_json(content)
+    if isinstance(tags, str):
+        raise TraceInvalid("tags is one text", hint=f"give a list: tags=[{tags!r}]")
+    labels = tuple(dict.fromkeys(_text(tag, "a tag") for tag in tags))
+    if scope is not None and not isinstance(scope, Mapping):
+        raise TraceInvalid("scope is not a mapping", hint="such as scope={'user': 'ann'}")
+    pairs = {_text(key, "a key of scope"): _text(value, f"scope.{key}") for key, value in (scope or {}).items()}
+    checked = None if kind is None else _text(kind, "kind")
+    return Draft(check_uid(uid), content, digest(content), checked, labels, pairs)
+
+
+def check_uid(uid: Any) -> str:
+    """The uid, if it can be one.
+
+    Raises:
+        TraceInvalid: it is empty, too long, or no plain text.
+    """
+    text = _text(uid, "uid")
+    if len(text) > MAX_UID:
+        raise TraceInvalid(f"a uid of {len(text)} characters is too long", hint=f"at most {MAX_UID}")
+    return text
+
+
+def check_json(value: Any, path: str = "content", depth: int = 0) -> None:
+    """Refuse what would be another thing after it was written and read again.
+
+    Raises:
+        TraceInvalid: says where and what.
+    """
+    if depth > _DEPTH:
+        raise TraceInvalid(f"the content is nested deeper than {_DEPTH} levels")
+    if value is None or isinstance(value, bool | int):
+        return
+    if isinstance(value, str):
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise TraceInvalid(f"{path} is text that is not Unicode")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise TraceInvalid(f"{path} is {value}, which JSON has not", hint="use None or text")
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            check_json(item, f"{path}.{number}", depth + 1)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TraceInvalid(f"{path} has the key {key!r}, which is no text")
+            check_json(item, f"{path}.{key}", depth + 1)
+    else:
+        raise TraceInvalid(f"{path} is a {type(value).__name__}, which JSON has not", hint="text, numbers, lists, …")
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of the content in one canonical form: equal content, equal digest."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def words(content: Any) -> str:
+    """All text in the content, keys too, as it is searched."""
+    found: list[str] = []
+
+    def walk(value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                found.append(str(key))
+                walk(item)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                walk(item)
+        elif value is not None and not isinstance(value, bool):
+            found.append(str(value))
+
+    walk(content)
+    return " ".join(found)
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not value.strip() or _CONTROL.search(value):
+        raise TraceInvalid(f"{what} is {value!r}", hint="a text without control characters, not empty")
+    return value

@@ -1,0 +1,154 @@
+"""Search: words, filters, pages; the same answer for the same position."""
+
+import pytest
+
+from lakehouse import errors
+from lakehouse.pathway.store import Pathway
+
+CORPUS = {
+    "delays": {
+        "question": "why are evening flights late",
+        "sql": "SELECT hour, avg(dep_delay) FROM flights GROUP BY 1",
+    },
+    "carriers": {
+        "question": "which carrier has most flights",
+        "sql": "SELECT carrier, count(*) FROM flights GROUP BY 1",
+    },
+    "weather": {"question": "does rain make departures late", "sql": "SELECT corr(precip, dep_delay) FROM weather"},
+    "planes": {"question": "how old are the planes", "sql": "SELECT avg(2013 - year) FROM planes", "rows": 1},
+    "café": {
+        "question": "Où est le café",
+        "steps": [{"sql": "SELECT 1", "ok": True}, {"sql": "SELECT 2", "ok": False}],
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def pathway(tmp_path_factory):
+    memory = Pathway(tmp_path_factory.mktemp("pathway"), sync="never", snapshot=lambda: 3)
+    for uid, content in CORPUS.items():
+        memory.add(content, uid=uid, kind="note" if uid == "café" else "sql", tags=[uid[0], "all"], scope={"user": uid})
+    memory.add_idempotent(CORPUS["planes"], uid="planes")
+    memory.feedback("planes", 0.9)
+    yield memory
+    memory.close()
+
+
+def uids(page):
+    return [found.trace.uid for found in page]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("late", ["weather", "delays"]),
+        ("late flight", ["delays", "carriers", "weather"]),  # stemmed: flight finds flights
+        ("LATE Evening", ["delays", "weather"]),
+        ("cafe", ["café"]),
+        ("dep_delay", ["weather", "delays"]),
+        ('plane\'s AND "old" -x * ^', ["planes"]),
+        ("zzz", []),
+        ("'", []),
+    ],
+)
+def test_the_ranking_of_a_fixed_corpus(pathway, query, expected):
+    page = pathway.search(query)
+    assert page.ranking == "lexical"
+    assert uids(page) == expected
+    scores = [found.score for found in page]
+    assert scores == sorted(scores, reverse=True)
+    assert all(score > 0 for score in scores)
+
+
+def test_explain_tells_the_words_and_what_each_added(pathway):
+    best = pathway.search("late evening", explain=True).results[0]
+    assert set(best.why["words"]) == {"late", "even"}
+    assert sum(best.why["words"].values()) == pytest.approx(best.score)
+    assert pathway.search("late").results[0].why is None
+
+
+def test_a_threshold_leaves_out_weak_results(pathway):
+    scores = [found.score for found in pathway.search("late flight")]
+    assert uids(pathway.search("late flight", threshold=scores[1])) == uids(pathway.search("late flight", limit=2))
+    assert len(pathway.search("late", threshold=1e9)) == 0
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({"kind": "note"}, "café"),
+        ({"kind": {"ne": "note"}}, "delays carriers weather planes"),
+        ({"kind": {"in": ["note", "x"]}}, "café"),
+        ({"kind": {"nin": ["note", "x"]}}, "delays carriers weather planes"),
+        ({"uid": {"gt": "d", "lt": "q"}}, "delays planes"),
+        ({"tags": "p"}, "planes"),
+        ({"tags": {"in": ["p", "w"]}}, "planes weather"),
+        ({"tags": {"nin": ["p", "w"]}}, "delays carriers café"),
+        ({"tags": {"ne": "d"}}, "carriers weather planes café"),
+        ({"tags": {"icontains": "AL"}, "scope.user": "weather"}, "weather"),
+        ({"scope.user": {"contains": "a"}}, "delays carriers weather planes café"),
+        ({"replay_count": {"gte": 1}}, "planes"),
+        ({"score": {"exists": True}}, "planes"),
+        ({"score": {"gt": 0.5, "lte": 0.9}}, "planes"),
+        ({"predecessor": None}, "delays carriers weather planes café"),
+        ({"snapshot": 3, "version": 1, "retired": False, "kind": "note"}, "café"),
+        ({"content.rows": 1}, "planes"),
+        ({"content.rows": {"exists": True}}, "planes"),
+        ({"content.rows": {"gte": "0"}}, ""),  # a text is not larger than a number
+        ({"content.steps.0.sql": "SELECT 1"}, "café"),
+        ({"content.steps.1.ok": False}, "café"),
+        ({"content.sql": {"contains": "corr("}}, "weather"),
+        ({"content.sql": {"icontains": "FLIGHTS"}}, "delays carriers"),
+        ({"content.question": {"icontains": "CAFÉ"}}, "café"),
+        ({"or": [{"tags": "p"}, {"content.steps": {"exists": True}}]}, "planes café"),
+        ({"and": [{"kind": "sql"}, {"not": {"content.sql": {"icontains": "flights"}}}]}, "weather planes"),
+        ({"not": {"content.rows": 1}}, "delays carriers weather café"),
+        ({"created_at": {"gt": "2020-01-01"}, "tags": "p"}, "planes"),
+        ({"created_at": {"lt": "2020-01-01"}}, ""),
+        (None, "delays carriers weather planes café"),
+    ],
+)
+def test_filters(pathway, filters, expected):
+    assert set(uids(pathway.search(filters=filters))) == set(expected.split())
+    assert set(uids(pathway.search(filters=filters, as_of=pathway.search().position))) == set(expected.split())
+    assert {trace.uid for trace in pathway.get_all(filters=filters)} == set(expected.split())
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [{"kinds": 1}, {"kind": {"like": "x"}}, {"content.": 1}, {"content.a..b": 1}, {"scope": "x"}, {"kind": {}},
+     {"and": {"kind": 1}}, {"or": []}, {"kind": {"in": "abc"}}, {"tags": 3}, {"tags": {"gt": "a"}}, {3: 4}, "kind",
+     {"content.a": object()}, {"score": {"exists": "yes"}}, {"created_at": "soon"}, {'content.a"b': 1},
+     {"kind": {"gt": None}}, {"kind": {"icontains": 3}}],
+)  # fmt: skip
+def test_a_filter_that_is_not_understood_is_an_error(pathway, filters):
+    with pytest.raises(errors.FilterInvalid):
+        pathway.search(filters=filters)
+
+
+def test_arguments_narrow_together(pathway):
+    assert uids(pathway.search("late", kind="sql", tags=["w", "all"], scope={"user": "weather"})) == ["weather"]
+    assert uids(pathway.search("late", kind="note")) == []
+
+
+def test_pages_are_of_one_moment(tmp_path):
+    memory = Pathway(tmp_path, sync="never")
+    memory.add_many({"content": f"flights {n}", "uid": f"{n:03d}"} for n in range(50))
+    for query in (None, "flights"):
+        seen, cursor = [], None
+        while True:
+            page = memory.search(query, limit=7, cursor=cursor)
+            seen += uids(page)
+            memory.add(f"flights and more, after {len(seen)}")
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        first = memory.search(query, limit=1000, as_of=page.position)
+        assert seen == uids(first)
+        assert len(set(seen)) == len(seen) >= 50
+    for cursor in ("x", "W10=", 3):
+        with pytest.raises(errors.FilterInvalid, match="cursor"):
+            memory.search(cursor=cursor)
+    for limit in (0, -1, 10_001, "5"):
+        with pytest.raises(errors.FilterInvalid, match="limit"):
+            memory.search(limit=limit)
