@@ -6,39 +6,29 @@ import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lakehouse.errors import (
     AlreadyExists,
     Conflict,
     LakeReadOnly,
     TraceInvalid,
-    TraceNotFound,
 )
-from lakehouse.journal import Journal, Sync, Verification
+from lakehouse.journal import Sync
+from lakehouse.pathway import transfer
 from lakehouse.pathway.model import (
     Draft,
-    History,
-    SearchPage,
-    Stats,
     Trace,
-    Version,
     check_json,
-    check_uid,
     draft,
 )
-from lakehouse.pathway.search import Asked, search, trace_of
+from lakehouse.pathway.reading import Memory
 
-if TYPE_CHECKING:
-    from lakehouse.pathway.index import Index
-
-AsOf = int | str | datetime
 _BULK = 1000
 
 
-class Pathway:
+class Pathway(Memory):
     """Traces in a journal that any number of processes share; every one that was acknowledged is on the disk.
 
     Args:
@@ -56,18 +46,9 @@ class Pathway:
         sync: Sync = "always",
         snapshot: Callable[[], int | None] = lambda: None,
     ) -> None:
-        self.journal = Journal(folder / "traces.jsonl", sync=sync)
+        super().__init__(folder, sync=sync)
         self._read_only = read_only
         self._snapshot = snapshot
-        self._opened: Index | None = None
-
-    @property
-    def _index(self) -> Index:
-        if self._opened is None:
-            from lakehouse.pathway.index import Index  # SQLite, which who has no traces never needs
-
-            self._opened = Index(self.journal, self.journal.path.with_suffix(".index"))
-        return self._opened
 
     def add(
         self,
@@ -224,138 +205,50 @@ class Pathway:
             write({"op": "feedback", "uid": uid, "score": score, "note": note})
             return self.get(uid)
 
-    def get(self, uid: str, *, as_of: AsOf | None = None) -> Trace:
-        """One trace, as it is or was.
-
-        Args:
-            uid: its name.
-            as_of: a journal position or a time.
-
-        Raises:
-            TraceNotFound: there is none, or was none then.
-        """
-        if found := self._find(uid, as_of):
-            return found
-        then = "" if as_of is None else f" as of {as_of}"
-        raise TraceNotFound(f"there is no trace '{uid}'{then}", hint="lakehouse pathway search finds what there is")
-
-    def versions(self, uid: str) -> list[Version]:
-        """What a trace said, oldest first."""
-        self.get(uid)
-        rows = self._index.ask(
-            "SELECT v.version, v.content, v.at, v.seq FROM version v JOIN trace t ON t.id = v.trace WHERE t.uid = ?"
-            " ORDER BY v.version",
-            [uid],
-        )
-        return [
-            Version(row["version"], json.loads(row["content"]), datetime.fromisoformat(row["at"]), row["seq"])
-            for row in rows
-        ]
-
-    def history(self, uid: str) -> History:
-        """A trace and its predecessors; a missing one truncates, a circle is walked once and reported."""
-        items = [self.get(uid)]
-        seen = {uid}
-        while (before := items[-1].predecessor) is not None:
-            if before in seen:
-                return History(tuple(items), truncated=False, missing_predecessor=None, cycle=True)
-            found = self._find(before)
-            if found is None:
-                return History(tuple(items), truncated=True, missing_predecessor=before, cycle=False)
-            seen.add(before)
-            items.append(found)
-        return History(tuple(items), truncated=False, missing_predecessor=None, cycle=False)
-
-    def descendants(self, uid: str) -> list[Trace]:
-        """All traces that revise this one, directly or through others, oldest first."""
-        self.get(uid)
-        rows = self._index.rows(
-            "t.uid IN (WITH RECURSIVE after(uid) AS (SELECT uid FROM trace WHERE predecessor = ? UNION"
-            " SELECT n.uid FROM trace n JOIN after ON n.predecessor = after.uid) SELECT uid FROM after)"
-            " AND t.uid <> ? ORDER BY t.id",
-            [uid, uid],
-        )
-        return [trace_of(row) for row in rows]
-
-    def search(
-        self,
-        query: str | None = None,
-        *,
-        filters: Mapping[str, Any] | None = None,
-        tags: Iterable[str] | None = None,
-        kind: str | None = None,
-        scope: Mapping[str, str] | None = None,
-        as_of: AsOf | None = None,
-        include_retired: bool = False,
-        limit: int = 20,
-        cursor: str | None = None,
-        threshold: float | None = None,
-        explain: bool = False,
-    ) -> SearchPage:
-        """Find traces: by words (BM25, best first) or, without a query, the newest first.
-
-        Args:
-            query: words in any order; a trace with more and rarer of them comes first.
-            filters: as described in `lakehouse.pathway.filters`.
-            tags: all of these.
-            kind: this one.
-            scope: these keys with these values.
-            as_of: search the memory as it was at a journal position or time.
-            include_retired: retired ones too.
-            limit: at most so many on a page.
-            cursor: `next_cursor` of the page before, with all else equal.
-            threshold: leave out what scores less.
-            explain: say which words matched and what each added.
-
-        Raises:
-            FilterInvalid: an unknown field or operator, a cursor of another search.
-        """
-        asked = Asked(query, filters, tags, kind, scope, include_retired, limit, threshold, explain)
-        return search(self._index, asked, self._position(as_of), cursor)
-
-    def get_all(self, **arguments: Any) -> list[Trace]:
-        """All traces that the filters of `search` let through, newest first."""
-        return list(self.each(**arguments))
-
-    def each(self, **arguments: Any) -> Iterator[Trace]:
-        """The same one after the other, for many."""
-        page = self.search(None, **{"limit": 1000, **arguments})
-        while True:
-            yield from (found.trace for found in page)
-            if page.next_cursor is None:
-                return
-            page = self.search(None, **{"limit": 1000, **arguments, "cursor": page.next_cursor})
-
     delete = retire
 
-    def stats(self) -> Stats:
-        """Counts of the whole memory."""
-        row = self._index.ask("SELECT count(*), coalesce(sum(retired), 0), coalesce(sum(replay_count), 0) FROM trace")[
-            0
-        ]
-        size = self.journal.path.stat().st_size if self.journal.path.exists() else 0
-        return Stats(row[0], row[1], row[2], self._index.position, size)
+    def import_(self, path: str | Path, *, on_conflict: transfer.OnConflict = "skip") -> transfer.Imported:
+        """Add the traces of an export, or memories as other stores (mem0, LangGraph) write them: JSON or NDJSON.
 
-    def verify(self) -> Verification:
-        """Read the whole journal and tell what is wrong with it."""
-        return self.journal.verify()
+        Args:
+            path: the file.
+            on_conflict: for a uid that is there: `skip` it, `fail`, or `revise` that trace.
 
-    def close(self) -> None:
-        """Let go of the index, and force what was not yet synced to the disk."""
-        if self._opened is not None:
-            self._opened.close()
-        self.journal.close()
+        Raises:
+            SourceNotFound, SourceUnreadable, TraceInvalid, AlreadyExists: says which line.
+        """
+        return transfer.import_(self, Path(path), on_conflict)
 
-    def _find(self, uid: str, as_of: AsOf | None = None) -> Trace | None:
-        rows = self._index.rows("t.uid = ?", [check_uid(uid)], seq=self._position(as_of))
-        return trace_of(rows[0]) if rows else None
+    def bring(
+        self,
+        content: Any,
+        *,
+        kind: str | None,
+        tags: Iterable[str],
+        scope: Mapping[str, str],
+        uid: str | None,
+        predecessor: str | None,
+        snapshot: int | None,
+    ) -> Trace:
+        """Keep a trace of another memory, whose predecessor may not be here."""
+        new = draft(content, kind=kind, tags=tags, scope=scope, uid=uid or _new_uid())
+        with self._writing() as write:
+            if self._find(new.uid):
+                raise AlreadyExists(f"there is a trace {new.uid}")
+            write({**self._added(new), "predecessor": predecessor, "snapshot": snapshot})
+            return self.get(new.uid)
 
-    def _position(self, as_of: AsOf | None) -> int | None:
-        if as_of is None:
-            return None
-        if isinstance(as_of, int) and not isinstance(as_of, bool):
-            return as_of
-        return self._index.at(as_of)
+    def compact(self) -> tuple[int, int]:
+        """Write the journal anew, without damaged lines and with less around each event; nothing else changes.
+
+        Returns:
+            Its bytes before and after.
+        """
+        if self._read_only:
+            raise LakeReadOnly("the lake is open for reading only", hint="open it without at= and read_only= to write")
+        before = self.stats().bytes
+        self.journal.compact(transfer.compacted)
+        return before, self.stats().bytes
 
     @contextmanager
     def _writing(self) -> Iterator[Callable[..., Any]]:

@@ -262,3 +262,95 @@ def test_many_are_added_in_order_and_a_wrong_one_is_named(pathway):
         with pytest.raises(errors.LakehouseError):
             pathway.add_many(wrong)
     assert pathway.stats().traces == 2500
+
+
+def filled(pathway):
+    one = pathway.add({"n": 1}, tags=["a"], scope={"user": "ann"})
+    two = pathway.revise(one.uid, {"n": 2})
+    pathway.update(two.uid, {"n": 3})
+    pathway.retire(one.uid, "old")
+    pathway.feedback(two.uid, 0.5)
+    return one.uid, two.uid
+
+
+def test_compaction_changes_nothing_but_the_size(pathway):
+    filled(pathway)
+    past = [(position, pathway.get_all(as_of=position, include_retired=True)) for position in range(1, 6)]
+    pathway.add_many({"content": {"n": n}} for n in range(1200))
+    with pathway.journal.path.open("ab") as file:
+        file.write(b"damage\n")
+    traces = pathway.get_all(include_retired=True)
+    before, after = pathway.compact()
+    assert after < before
+    for memory in (pathway, reopened(pathway, fresh=True)):
+        assert memory.get_all(include_retired=True) == traces
+        assert [(position, memory.get_all(as_of=position, include_retired=True)) for position, _ in past] == past
+        assert memory.verify().sound
+        assert memory.add("next").content == "next"
+        traces = memory.get_all(include_retired=True)
+    again = reopened(pathway)
+    again.compact()
+    assert again.get_all(include_retired=True) == traces
+
+
+def test_what_is_exported_can_be_imported(pathway, tmp_path):
+    one, two = filled(pathway)
+    assert pathway.export(tmp_path / "out.ndjson") == 2
+    other = Pathway(tmp_path / "other", sync="never")
+    assert other.import_(tmp_path / "out.ndjson").added == 2
+    for uid in (one, two):
+        want, got = pathway.get(uid), other.get(uid)
+        for same in (
+            "content",
+            "kind",
+            "tags",
+            "scope",
+            "predecessor",
+            "retired",
+            "retired_reason",
+            "score",
+            "snapshot",
+        ):
+            assert getattr(got, same) == getattr(want, same), same
+    assert [trace.uid for trace in other.history(two).items] == [two, one]
+    again = other.import_(tmp_path / "out.ndjson")
+    assert (again.added, again.skipped, again.revised) == (0, 2, 0)
+    with pytest.raises(errors.AlreadyExists, match="line 1"):
+        other.import_(tmp_path / "out.ndjson", on_conflict="fail")
+    assert other.import_(tmp_path / "out.ndjson", on_conflict="revise").revised == 2
+    assert other.stats().traces == 4
+
+
+def test_memories_of_other_stores_are_taken(pathway, tmp_path):
+    memories = {
+        "results": [
+            {"id": "m1", "memory": "likes late flights", "user_id": "ann", "categories": ["taste"], "score": 0.3},
+            {"id": "m2", "memory": "hates rain", "metadata": {"source": "chat"}},
+        ]
+    }
+    (tmp_path / "mem0.json").write_text(json.dumps(memories))
+    assert pathway.import_(tmp_path / "mem0.json").added == 2
+    first = pathway.get("m1")
+    assert (first.content, first.scope, first.tags, first.score) == (
+        "likes late flights",
+        {"user": "ann"},
+        ("taste",),
+        None,
+    )
+    assert pathway.get("m2").content == {"text": "hates rain", "metadata": {"source": "chat"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "said"),
+    [
+        (None, errors.SourceNotFound, "no file"),
+        ('{"content": 1}\n{broken\n', errors.SourceUnreadable, "line 2 is no JSON"),
+        ('{"nothing": 1}\n', errors.TraceInvalid, "no content"),
+        ("[1, 2]", errors.SourceUnreadable, "record 1 is not an object"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_named(pathway, tmp_path, text, error, said):
+    if text is not None:
+        (tmp_path / "a.ndjson").write_text(text)
+    with pytest.raises(error, match=said):
+        pathway.import_(tmp_path / "a.ndjson")
