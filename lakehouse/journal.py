@@ -1,23 +1,15 @@
 """An append-only JSONL file that several processes write and that survives whatever happens to it.
 
-One record is one line:
-
-    {"seq":12,"time":"2026-11-22T10:00:00.000000Z","prev":"<hash>","data":…,"crc":"89abcdef"}
-
-`seq` counts up from 1; `prev` is the SHA-256 (hex) of the line before, without its newline, so that a record that was
-changed or removed shows; `crc` is the CRC-32 (zlib, hex) of the line up to `,"crc"`. Compaction begins a new
-generation of the file, whose first record has `{"generation": n}` for its data.
+The format of its lines is described in `lakehouse.records`; compaction begins a new generation of the file.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -28,53 +20,13 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from lakehouse.errors import ConfigError, DiskFull, JournalError, LakehouseError
+from lakehouse.records import Begin, Entry, Fault, Line, Position, encode, generation_of, hash_of, parse
 
 Sync = Literal["always", "interval", "never"]
 
 _CHUNK = 1 << 20
-_START = "0" * 64  # stands for the hash before the very first record
-_CRC_SIZE = len(b',"crc":"00000000"}')
 _MODE = 0o644
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """A place in a journal, right behind a line."""
-
-    generation: int = 0
-    """How often the journal was compacted."""
-    offset: int = 0
-    """Bytes from the beginning of the file."""
-    seq: int = 0
-    """The last record before it; 0: none."""
-    hash: str = _START
-    """The hash of that record."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One record as it was read."""
-
-    seq: int
-    time: datetime
-    data: msgspec.Raw
-    """Its JSON, not yet decoded."""
-    end: Position
-    chained: bool
-    """Whether it names the record before it; False where records were lost, changed or removed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A line that is no record, or one that could not be applied."""
-
-    offset: int
-    """Where the line begins."""
-    size: int
-    """Bytes, without the newline."""
-    reason: str
-    end: Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,23 +49,6 @@ class Verification:
     def sound(self) -> bool:
         """Whether nothing is wrong."""
         return not (self.corrupt or self.torn or self.chain_breaks)
-
-
-class _Line(msgspec.Struct):
-    seq: int
-    time: datetime
-    prev: str
-    data: msgspec.Raw
-    crc: str
-
-
-class _Begin(msgspec.Struct, forbid_unknown_fields=True):
-    generation: int
-
-
-_line = msgspec.json.Decoder(_Line)
-_begin = msgspec.json.Decoder(_Begin)
-_encoder = msgspec.json.Encoder()
 
 
 class Journal:
@@ -240,7 +175,7 @@ class Journal:
                 with _opened(draft, os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
                     begin = replace(last, generation=last.generation + 1, offset=0)
                     writing = Writing(self, file, begin, forced=False)
-                    writing.append(_Begin(begin.generation))
+                    writing.append(Begin(begin.generation))
                     for data in keep(entries):
                         writing.append(data)
                     with _explained(draft):
@@ -281,8 +216,8 @@ class Journal:
             return end, True
         # What follows was torn; but if only its newline is missing it is a record, acknowledged or not.
         rest = os.pread(file, min(stat.st_size - end.offset, self.max_line + 1), end.offset)
-        if isinstance(line := self._parsed(rest, end.seq), _Line):
-            return replace(end, offset=stat.st_size, seq=line.seq, hash=_hash(rest)), False
+        if isinstance(line := parse(rest, end.seq, self.max_line), Line):
+            return replace(end, offset=stat.st_size, seq=line.seq, hash=hash_of(rest)), False
         return replace(end, offset=stat.st_size), False
 
     def _last(self, file: int, size: int) -> Position:
@@ -297,15 +232,15 @@ class Journal:
             end = start + len(tail) - len(lines.pop())  # the last piece has no newline
             first = 0 if start == 0 else 1  # the first piece may have begun earlier
             for line in reversed(lines[first:]):
-                if isinstance(parsed := self._parsed(line, 0), _Line):
-                    return Position(generation, end, parsed.seq, _hash(line))
+                if isinstance(parsed := parse(line, 0, self.max_line), Line):
+                    return Position(generation, end, parsed.seq, hash_of(line))
                 end -= len(line) + 1
             tail = tail if len(tail) <= self.max_line + _CHUNK else tail[: self.max_line]
         return Position(generation)
 
     def _generation(self, file: int) -> int:
-        line = self._parsed(os.pread(file, 4096, 0).split(b"\n", 1)[0], 0)
-        return _generation_of(line) if isinstance(line, _Line) else 0
+        line = parse(os.pread(file, 4096, 0).split(b"\n", 1)[0], 0, self.max_line)
+        return generation_of(line) if isinstance(line, Line) else 0
 
     def _lines(self, file: int, after: Position | None = None) -> Iterator[Entry | Fault]:
         """The whole lines behind a position; from the beginning when it is of another generation."""
@@ -317,9 +252,9 @@ class Journal:
             for line in lines:
                 size = len(line) + oversize
                 if oversize:
-                    parsed: _Line | str = f"longer than {self.max_line} bytes"
+                    parsed: Line | str = f"longer than {self.max_line} bytes"
                 else:
-                    parsed = self._parsed(line, end.seq)
+                    parsed = parse(line, end.seq, self.max_line)
                 begin, offset, oversize = offset, offset + size + 1, 0
                 if isinstance(parsed, str):
                     end = replace(end, offset=offset)
@@ -328,26 +263,12 @@ class Journal:
                     continue
                 # The first record of a compacted file names one that is gone with the old file.
                 chained = parsed.prev == end.hash or (begin == 0 and generation > 0)
-                end = Position(generation, offset, parsed.seq, _hash(line))
-                if begin == 0 and _generation_of(parsed):
+                end = Position(generation, offset, parsed.seq, hash_of(line))
+                if begin == 0 and generation_of(parsed):
                     continue
                 yield Entry(parsed.seq, parsed.time, parsed.data, end, chained)
             if len(rest) > self.max_line:  # it will not be a record: let go of it, only count
                 oversize, rest = oversize + len(rest), b""
-
-    def _parsed(self, line: bytes, seq: int) -> _Line | str:
-        """The record in a line that follows record `seq`, or why it is none."""
-        if len(line) > self.max_line:
-            return f"longer than {self.max_line} bytes"
-        try:
-            parsed = _line.decode(line)
-        except (msgspec.DecodeError, ValueError):
-            return "not a JSON record"
-        if not line.endswith(b'"}') or parsed.crc != f"{zlib.crc32(line[:-_CRC_SIZE]):08x}":
-            return "the checksum does not fit"
-        if parsed.seq <= seq:
-            return f"record {parsed.seq} after record {seq}"
-        return parsed
 
     def _isolate(self, faults: list[Fault]) -> None:
         """Copy lines into the quarantine file, unless they are there."""
@@ -373,7 +294,7 @@ class Journal:
                     "reason": fault.reason,
                     "line": bad.decode("utf-8", "backslashreplace"),
                 }
-                lines.append(_encoder.encode(entry) + b"\n")
+                lines.append(msgspec.json.encode(entry) + b"\n")
             with _explained(self.quarantine):
                 for line in lines:
                     os.write(file, line)
@@ -416,8 +337,8 @@ class Writing:
         seq, last = self.end.seq, self.end.hash
         for value in data:
             seq += 1
-            line = self._line(seq, last, value)
-            last = _hash(line)
+            line = encode(seq, last, value, self._journal.max_line)
+            last = hash_of(line)
             lines += line + b"\n"
         size = os.fstat(self._file).st_size
         try:
@@ -435,32 +356,6 @@ class Writing:
         self._whole = True
         self.end = Position(self.end.generation, size + len(lines), seq, last)
         return self.end
-
-    def _line(self, seq: int, prev: str, value: Any) -> bytes:
-        try:
-            data = _encoder.encode(value)
-        except (TypeError, ValueError, msgspec.EncodeError) as error:
-            raise JournalError(
-                f"this cannot be written as JSON: {error}", hint="text, numbers, lists, mappings"
-            ) from None
-        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        head = b'{"seq":%d,"time":"%s","prev":"%s","data":%s' % (seq, now.encode(), prev.encode(), data)
-        line = head + b',"crc":"%08x"}' % zlib.crc32(head)
-        if len(line) > self._journal.max_line:
-            raise JournalError(f"a record of {len(line):,} bytes is longer than {self._journal.max_line:,}")
-        return line
-
-
-def _generation_of(line: _Line) -> int:
-    """The generation that a record begins; 0 when it begins none."""
-    try:
-        return _begin.decode(line.data).generation
-    except msgspec.DecodeError:
-        return 0
-
-
-def _hash(line: bytes) -> str:
-    return hashlib.sha256(line).hexdigest()
 
 
 @contextmanager

@@ -17,9 +17,10 @@ from typing import Any
 import msgspec
 
 from lakehouse.errors import DiskFull, LakeUnusable
-from lakehouse.journal import Entry, Journal, Position
+from lakehouse.journal import Journal
 from lakehouse.pathway.filters import moment
 from lakehouse.pathway.model import digest, words
+from lakehouse.records import Entry, Position
 
 FORMAT = 1
 _PATIENCE = 60.0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import msgspec
 
 from lakehouse.errors import AlreadyExists, SourceNotFound, SourceUnreadable, TraceInvalid
-from lakehouse.journal import Entry
+from lakehouse.records import Entry
 
 if TYPE_CHECKING:
     from lakehouse.pathway.reading import Memory

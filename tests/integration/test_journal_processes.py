@@ -5,7 +5,8 @@ import time
 
 import msgspec
 
-from lakehouse.journal import Entry, Journal
+from lakehouse.journal import Journal
+from lakehouse.records import Entry
 
 APPEND = """
     from pathlib import Path

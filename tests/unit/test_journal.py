@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from lakehouse import errors
-from lakehouse.journal import Entry, Fault, Journal, Position
+from lakehouse.journal import Journal
+from lakehouse.records import Entry, Fault, Position
 
 
 @pytest.fixture
