@@ -16,7 +16,7 @@ from pathlib import Path
 
 from _report import Line, table
 
-SCRIPTS = ("start", "catalog", "commits", "ingest_csv", "tpch")
+SCRIPTS = ("start", "catalog", "commits", "ingest_csv", "tpch", "crash")
 
 
 def main() -> None:

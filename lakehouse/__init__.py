@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lakehouse.catalog.table import Column, Table
     from lakehouse.config import Settings
     from lakehouse.ingest.load import Receipt
-    from lakehouse.lake import Lakehouse, open
+    from lakehouse.lake import Lakehouse, open, restore
     from lakehouse.magics import load_ipython_extension
     from lakehouse.query.result import Result
 
@@ -32,6 +32,7 @@ _LAZY = {
     "Table": "lakehouse.catalog.table",
     "load_ipython_extension": "lakehouse.magics",
     "open": "lakehouse.lake",
+    "restore": "lakehouse.lake",
     "unload_ipython_extension": "lakehouse.magics",
 }
 
@@ -47,6 +48,7 @@ __all__ = [
     "__version__",
     "load_ipython_extension",
     "open",
+    "restore",
 ]
 
 

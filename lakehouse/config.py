@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -25,7 +27,10 @@ PATH_VARIABLE = "LAKEHOUSE_PATH"
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+CountOrNone = Annotated[int, msgspec.Meta(ge=0)]
 Size = Annotated[str, msgspec.Meta(pattern=r"^\d+(\.\d+)?\s*([KMGT]i?)?B$")]
+AGE = r"^\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w|seconds?|minutes?|hours?|days?|weeks?)\s*$"
+Age = Annotated[str, msgspec.Meta(pattern=AGE, description="an age such as '30d' or '12 hours'")]
 
 
 class Secret(str):
@@ -87,6 +92,19 @@ class QuerySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A result up to this size is kept in memory; a larger one is read again when asked for."""
     progress: bool = True
     """Show progress for anything over two seconds."""
+    history_rows: CountOrNone = 10_000
+    """Queries kept in the history of the lake; 0 turns it off."""
+
+
+class MaintenanceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[maintenance]`: what `lake.maintenance` keeps."""
+
+    keep_snapshots: Age = "30d"
+    """The lake can be read as of any moment this far back; `run()` expires what is older."""
+    keep_files: Age = "1d"
+    """Files that no snapshot needs stay this long: somebody may still be reading them."""
+    small_file: Size = "32MB"
+    """Data files below this size are merged by `compact()`."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,6 +113,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     catalog: CatalogSettings = CatalogSettings()
     storage: StorageSettings = StorageSettings()
     query: QuerySettings = QuerySettings()
+    maintenance: MaintenanceSettings = MaintenanceSettings()
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -112,6 +131,22 @@ def parse_size(text: str) -> int:
     unit = text[len(number) :].strip()
     base = 1024 if "i" in unit else 1000
     return int(float(number) * base ** "BKMGT".index(unit[0]))
+
+
+def parse_age(text: str) -> timedelta:
+    """The length of an age such as `30d`, `12 hours` or `90s`.
+
+    Raises:
+        ConfigError: the text is no age.
+    """
+    found = re.match(AGE, text)
+    if found is None:
+        raise ConfigError(f"'{text}' is not an age", hint="such as 30d, 12 hours or 90s")
+    seconds = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}[found[2][0]]
+    try:
+        return timedelta(seconds=float(found[1]) * seconds)
+    except OverflowError:
+        raise ConfigError(f"'{text}' is too long an age", hint="such as 30d, 12 hours or 90s") from None
 
 
 def load(
@@ -252,6 +287,7 @@ def _describe(hint: Any) -> str:
     if arguments and isinstance(arguments[1], msgspec.Meta):
         meta = arguments[1]
         if meta.pattern:
-            return "a size such as '64MB' or '1GiB'"
-        return f"{_describe(arguments[0])} of at least 1" if meta.ge == 1 else f"{_describe(arguments[0])} above 0"
+            return meta.description or "a size such as '64MB' or '1GiB'"
+        least = "above 0" if meta.ge is None else f"of at least {meta.ge}"
+        return f"{_describe(arguments[0])} {least}"
     return {int: "a whole number", float: "a number", bool: "true or false"}.get(hint, "text")

@@ -8,21 +8,26 @@
     │   ├── LakeReadOnly       a write on a read-only or pinned lake
     │   ├── LakeClosed         used after close()
     │   ├── LockTimeout        another writer holds the lake
-    │   └── DiskFull           no space left where it was needed
+    │   ├── DiskFull           no space left where it was needed
+    │   └── BackupUnusable     a backup that is unfinished, damaged or of another lake
     ├── NotFound
     │   ├── TableNotFound      also views
     │   ├── SchemaNotFound
     │   ├── ColumnNotFound
     │   ├── SnapshotNotFound
-    │   └── ObjectNotFound
+    │   ├── ObjectNotFound
+    │   └── TraceNotFound
     ├── AlreadyExists
     ├── Conflict               somebody else changed it meanwhile
     │   └── PreconditionFailed if_absent or if_match does not hold
     ├── KeyInvalid             the text cannot be an object's key
     ├── ObjectTooLarge         larger than the cap of its key prefix
     ├── JournalError           a record that cannot be written, a file that cannot be used
+    ├── TraceInvalid           what cannot be a trace: no JSON, an odd uid
+    ├── FilterInvalid          an unknown field or operator
     ├── QueryError
     │   ├── SyntaxFault        with a caret under the place
+    │   ├── FormatRefused      SQL that cannot be laid out without changing it
     │   ├── ParameterFault     missing, unknown or unusable $name
     │   ├── QueryTimeout
     │   ├── QueryCancelled
@@ -113,6 +118,12 @@ class DiskFull(LakeError):
     status = 507
 
 
+class BackupUnusable(LakeError):
+    """A backup is unfinished or damaged, or its folder holds something else."""
+
+    code = "backup_unusable"
+
+
 class NotFound(LakehouseError):
     """A named thing does not exist."""
 
@@ -148,6 +159,12 @@ class ObjectNotFound(NotFound):
     """No object under that key."""
 
     code = "object_not_found"
+
+
+class TraceNotFound(NotFound):
+    """The pathway memory has no trace of that uid."""
+
+    code = "trace_not_found"
 
 
 class AlreadyExists(LakehouseError):
@@ -191,6 +208,18 @@ class JournalError(LakehouseError):
     status = 500
 
 
+class TraceInvalid(LakehouseError):
+    """This cannot be a trace: content that is no JSON, an odd uid, tag or scope."""
+
+    code = "trace_invalid"
+
+
+class FilterInvalid(LakehouseError):
+    """A filter names an unknown field or operator, or compares what cannot be compared."""
+
+    code = "filter_invalid"
+
+
 class QueryError(LakehouseError):
     """The query could not be bound or executed."""
 
@@ -201,6 +230,12 @@ class SyntaxFault(QueryError):
     """The SQL could not be parsed; the message has a caret under the place."""
 
     code = "sql_syntax"
+
+
+class FormatRefused(QueryError):
+    """The SQL could not be laid out without changing more than the layout; it was left as it is."""
+
+    code = "format_refused"
 
 
 class ParameterFault(QueryError):

@@ -9,20 +9,34 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import config, state
+from lakehouse.branch import BRANCHES_FOLDER, Branch
+from lakehouse.catalog import restore as restoring
 from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER, MARKER_FILE, Database
+from lakehouse.catalog.backup import Backup, BackupReport
 from lakehouse.catalog.catalog import Catalog
+from lakehouse.catalog.diff import Diff, diff
+from lakehouse.catalog.doctor import Doctor
+from lakehouse.catalog.findings import Diagnosis
+from lakehouse.catalog.history import rollback_lake
 from lakehouse.catalog.lock import WriterLock
+from lakehouse.catalog.maintenance import Maintenance
+from lakehouse.catalog.manifest import Manifest
 from lakehouse.catalog.metadata import Metadata, Version
+from lakehouse.catalog.restore import RestoreReport
 from lakehouse.catalog.running import Runner
 from lakehouse.catalog.writer import LOCK_FILE, Transaction, Writer
 from lakehouse.errors import DiskFull, LakeTooNew, LakeUnusable
 from lakehouse.ingest.load import Ingest
+from lakehouse.pathway.store import Pathway
+from lakehouse.query import history
 from lakehouse.query.engine import Engine
 from lakehouse.query.files import written
+from lakehouse.query.saved import Saved
 from lakehouse.query.script import Parameters
 from lakehouse.storage.caps import CappedStore, ReadOnlyStore
 from lakehouse.storage.local import LocalStore
@@ -38,9 +52,10 @@ FORMAT = 1
 _DEFAULT_PATH = "lake"
 _PINNED_KEPT = 4
 OBJECTS_FOLDER = "objects"
+PATHWAY_FOLDER = "pathway"
 _OURS = frozenset(
     {MARKER_FILE, CATALOG_FILE, DATA_FOLDER, OBJECTS_FOLDER, LOCK_FILE, config.FILE_NAME, "tmp", state.FILE_NAME}
-)
+) | {history.FILE_NAME, PATHWAY_FOLDER, BRANCHES_FOLDER}
 
 
 class Lakehouse:
@@ -51,6 +66,9 @@ class Lakehouse:
         catalog: schemas, tables, views, snapshots.
         ingest: `lake.ingest(source, table)` loads files and frames.
         storage: objects (bytes by key), with a cap on the size of each by key prefix.
+        maintenance: `compact()`, `expire()`, `clean()` and `run()`.
+        saved: queries kept by name, to be built upon.
+        pathway: how questions were answered before: traces, found again by words.
         settings: the effective settings.
         snapshot: the snapshot id the lake is pinned to, or None.
     """
@@ -74,11 +92,16 @@ class Lakehouse:
         self._state = state.State(path / state.FILE_NAME, state.SCHEMA)
         self.catalog = Catalog(self._database, metadata, self._writer, self._state)
         self._runner = runner or Runner(progress=settings.query.progress)
+        self._history = history.History(path, settings.query.history_rows, writable=not self.read_only)
+        self.saved = Saved(self._state, lambda: self._engine.parser, read_only=self.read_only)
         self._engine = Engine(self._database, self.catalog, settings, self._runner, self._pinned)
-        self.ingest = Ingest(self._database, self.catalog, settings, self._runner)
         objects = LocalStore(path / OBJECTS_FOLDER, lock_timeout=settings.catalog.lock_timeout)
+        self._objects = objects
+        self.maintenance = Maintenance(self._database, self.catalog, settings, objects)
         capped = CappedStore(objects, settings.storage.put_caps, settings.storage.max_put_bytes)
         self.storage: ObjectStore = ReadOnlyStore(capped) if self.read_only else capped
+        self.ingest = Ingest(self._database, self.catalog, settings, self._runner, self.storage)
+        self.pathway = Pathway(path / PATHWAY_FOLDER, read_only=self.read_only, snapshot=metadata.current)
         self._kept: OrderedDict[int, Lakehouse] = OrderedDict()
         self._children: weakref.WeakSet[Lakehouse] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -98,7 +121,7 @@ class Lakehouse:
         Args:
             query: one or several statements; `BEGIN … COMMIT` makes several one commit.
             params: values for `$name` (a mapping) or `?` (a sequence); always values, never SQL.
-            at: read the whole lake as of this snapshot id or time.
+            at: read the whole lake as of this snapshot id, tagged snapshot or time.
             limit: give at most this many rows.
             timeout: seconds until the query is stopped; None: `query.timeout`.
             tables: further tables by name, for this call: pandas, Arrow or Polars frames, or earlier
@@ -110,7 +133,20 @@ class Lakehouse:
             LakeReadOnly: a write on a read-only or pinned lake.
             LockTimeout: another writer held the lake too long.
         """
-        return self._engine.sql(query, params, at=at, limit=limit, timeout=timeout, tables=tables)
+        work = partial(self._engine.sql, query, params, at=at, limit=limit, timeout=timeout, tables=tables)
+        return self._history.noted(query, params, work)
+
+    def queries(
+        self, limit: int | None = 100, *, text: str | None = None, status: history.Status | None = None
+    ) -> list[history.Query]:
+        """What `sql` was asked on this lake by any process, newest first.
+
+        Args:
+            limit: give at most so many; None: all that are kept (`query.history_rows`).
+            text: only those with this in their SQL, in any case.
+            status: only those that ended so: `ok`, `failed`, `cancelled` or `timeout`.
+        """
+        return self._history.queries(limit, text, status)
 
     @contextmanager
     def transaction(self, message: str = "transaction") -> Iterator[Transaction]:
@@ -127,6 +163,51 @@ class Lakehouse:
         with self._writer.transaction("transaction", message) as transaction:
             yield transaction
 
+    def rollback(self, version: Version) -> int:
+        """Make all tables, views and schemas what they were at a snapshot, in one new commit, whose snapshot is returned.
+
+        What was made since is dropped, what was dropped is made again, what changed gets its rows, columns, name and
+        comments back; the rest is not touched. It can be undone: roll back to the snapshot before it.
+        """
+        return rollback_lake(self.catalog, self._database, version)
+
+    def diff(self, a: Version, b: Version | None = None) -> Diff:
+        """What differs from snapshot `a` to `b` (None: the newest): schemas, tables, views, columns, numbers of rows."""
+        return diff(self.catalog, self._database, a, b)
+
+    def branch(self, name: str) -> Branch:
+        """A place to write and check first: `with lake.branch("staging") as b: …; b.publish()`.
+
+        The branch sees the lake as it is now and its own writes; nobody else sees those. `publish()` brings them into
+        the lake in one commit, or not at all; a block that ends without it leaves nothing. Names of snapshots, tags,
+        saved queries and objects belong to the lake and are not published.
+
+        Raises:
+            AlreadyExists: a branch of that name is open, in this process or another.
+        """
+        opened = partial(Lakehouse, settings=self.settings, read_only=False, version=None)
+        return Branch(self, self._database, name, opened)
+
+    def backup(self, dest: str | os.PathLike[str]) -> BackupReport:
+        """Copy the lake as it is now to a folder, which `restore` makes a lake of; others may write meanwhile.
+
+        A backup that broke off goes on where it stopped, and a later one to the same folder copies what is new.
+
+        Raises:
+            BackupUnusable: the folder holds something else.
+            DiskFull: there is no space; a backup that was there before is as it was.
+        """
+        return Backup(self._database, self.catalog, self.settings, self._objects, Path(dest).absolute()).run()
+
+    def doctor(self, *, checksums: bool = False, repair: bool = False) -> Diagnosis:
+        """Look whether everything holds that the lake promises; a lake that cannot be opened: `lake.diagnose()`.
+
+        Args:
+            checksums: also read every data file and object and compare its hash.
+            repair: remove or write again what nobody can miss; it is said what was done.
+        """
+        return diagnose(self.path, checksums=checksums, repair=repair)
+
     def running(self) -> list[Running]:
         """The queries under way in this process, oldest first."""
         return self._runner.running()
@@ -140,6 +221,8 @@ class Lakehouse:
         self._runner.close()
         for child in list(self._children):
             child.close()
+        self._history.close()
+        self.pathway.close()
         self._engine.close()
         self._metadata.close()
         self._database.close()
@@ -180,7 +263,7 @@ def open(
 
     Args:
         path: the lake folder; None: `$LAKEHOUSE_PATH`, else `./lake`.
-        at: pin the whole lake to this snapshot id or time; it is then read-only.
+        at: pin the whole lake to this snapshot id, tagged snapshot or time; it is then read-only.
         read_only: open without the right to write; the lake must exist.
         settings: values by section and key that win over `lakehouse.toml` and the environment,
             such as `{"query": {"max_rows": 1000}}`.
@@ -202,6 +285,32 @@ def open(
     with Lakehouse(folder, effective, read_only=True, version=None) as newest:
         version = newest.catalog.resolve(at)
     return Lakehouse(folder, effective, read_only=True, version=version)
+
+
+def restore(src: str | os.PathLike[str], path: str | os.PathLike[str] | None = None) -> RestoreReport:
+    """Make the lake of a backup again in a new or empty folder; it is there whole or not at all.
+
+    Args:
+        src: the folder that `Lakehouse.backup` wrote.
+        path: the lake folder (the same default as `open`).
+
+    Raises:
+        BackupUnusable: the backup is unfinished or damaged.
+        LakeUnusable: there is something at the path already.
+        DiskFull: there is no space.
+    """
+    return restoring.restore(Path(src).absolute(), folder_of(path), OBJECTS_FOLDER)
+
+
+def verify_backup(place: str | os.PathLike[str]) -> Manifest:
+    """Read every content of a backup and compare its hash; BackupUnusable says what is missing or damaged."""
+    return restoring.verify(Path(place).absolute())
+
+
+def diagnose(path: str | os.PathLike[str] | None = None, *, checksums: bool = False, repair: bool = False) -> Diagnosis:
+    """Look at a lake in whatever state it is; see `Lakehouse.doctor`."""
+    doctor = Doctor(folder_of(path), objects=OBJECTS_FOLDER, format=FORMAT)
+    return doctor.examine(checksums=checksums, repair=repair)
 
 
 def folder_of(path: str | os.PathLike[str] | None = None) -> Path:

@@ -17,13 +17,13 @@ from lakehouse.catalog import faults
 from lakehouse.errors import LakehouseError, LakeUnusable, QueryError
 from lakehouse.lake import Lakehouse, exists, folder_of
 from lakehouse.lake import open as open_lake
-from lakehouse.notebook import cells, displays, suggestions, variables
+from lakehouse.notebook import answers, cells, displays, suggestions, variables
 from lakehouse.notebook.completion import Names
+from lakehouse.query.format import formatted
 from lakehouse.query.result import Result
 from lakehouse.query.statements import Parser, Statement
 
 _SQL, _SQL_ELSE = "sql", "lakesql"
-_SNAPSHOTS = 20
 _JINJA = "values are written $name and DataFrames by their name; {{name}} templates are not supported"
 _notebooks: WeakKeyDictionary[Any, Notebook] = WeakKeyDictionary()
 
@@ -92,6 +92,9 @@ class Notebook:
           --at VERSION             read the lake as of this snapshot id or time
           --limit N                give at most N rows
           --timeout SECONDS        stop the query after this time
+          --save NAME              keep the query under this name (one SELECT); it is run as well
+          --with NAME              put the saved query NAME before the SQL as a table of that name; may be repeated
+          --format                 lay out the SQL in the cell for reading, and run nothing
           --no-execute             show what would be run, and run nothing
           --explain                show the plan, and run nothing; with --analyze: run it and show the times
         """
@@ -99,6 +102,8 @@ class Notebook:
         with _readable(f"{line}\n{cell or ''}"):
             wanted = cells.sql_cell(line, cell, values)
             value, shown = self._run(wanted, values)
+            if wanted.format and cell is not None and (head := cells.without_format(line)) is not None:
+                self._shell.set_next_input(f"%%{self._name}{head}\n{value}\n", replace=True)
             if wanted.output is not None:
                 self._shell.user_ns[wanted.output] = value
             return shown if wanted.show else None
@@ -114,6 +119,13 @@ class Notebook:
         %lake tables [SCHEMA]     its tables and views
         %lake columns TABLE       the columns of one of them
         %lake snapshots [N]       its last commits
+        %lake profile TABLE       what each column holds
+        %lake search WORD …       tables, columns, comments and tags with these words
+        %lake history TABLE [N]   the commits that changed a table
+        %lake lineage TABLE       what a table came from, and what was made of it
+        %lake diff VERSION VERSION  what changed between two snapshots
+        %lake queries [N]         the last queries on this lake, from anywhere
+        %lake saved [NAME]        the saved queries, or the SQL of one
 
         Options:
           --at VERSION     pin the lake to this snapshot id or time
@@ -128,7 +140,11 @@ class Notebook:
                     return None
             word, *rest = errand.words or ("",)
             if word in cells.LAKE_WORDS:
-                return self._listing(word, rest, errand)
+                if errand.at is not None or errand.read_only:
+                    raise LakehouseError(
+                        f"%lake {word} takes no options", hint="pin the lake first: %lake PATH --at VERSION"
+                    )
+                return answers.answer(self._current(), word, rest)
             if rest:
                 raise LakehouseError(
                     f"%lake takes one path, not {len(errand.words)} words", hint='quote a path with spaces: "my lake"'
@@ -143,7 +159,13 @@ class Notebook:
 
     def _run(self, wanted: cells.Cell, values: Mapping[str, Any]) -> tuple[Any, Any]:
         """What the cell gives, and what is shown of it."""
-        statements = self._parser.parse(wanted.sql)
+        if wanted.format:
+            return (laid_out := displays.Text(formatted(wanted.sql, self._parser).rstrip())), laid_out
+        saved = self._current().saved if wanted.save or wanted.with_ else None
+        if saved is not None and wanted.save:
+            saved.add(wanted.save, wanted.sql, with_=wanted.with_)
+        sql = saved.compose(wanted.sql, wanted.with_) if saved is not None else wanted.sql
+        statements = self._parser.parse(sql)
         bound = variables.parameters(statements, values)
         lake = self._lake if wanted.no_execute else self._current()
         frames = variables.tables(statements, self._parser, values, lambda: self._taken(lake, wanted.at))
@@ -155,7 +177,7 @@ class Notebook:
         if wanted.explain:
             plan = _plan(lake.sql(_explained(statements, wanted), bound, **options))
             return plan, plan
-        result = lake.sql(wanted.sql, bound, limit=wanted.limit, **options)
+        result = lake.sql(sql, bound, limit=wanted.limit, **options)
         value = _as_type(result, wanted.type)
         if wanted.type is not None:
             return value, value
@@ -201,21 +223,6 @@ class Notebook:
         if new:
             print(f"made a new lake at {lake.path}")
 
-    def _listing(self, word: str, rest: Sequence[str], errand: cells.Errand) -> displays.Listing:
-        if errand.at is not None or errand.read_only:
-            raise LakehouseError(f"%lake {word} takes no options", hint="pin the lake first: %lake PATH --at VERSION")
-        if len(rest) > 1 or (word == "columns" and not rest):
-            shape = {"tables": "[SCHEMA]", "columns": "TABLE", "snapshots": "[N]"}[word]
-            raise LakehouseError(f"%lake {word} takes {shape}", hint=f"%lake {word} {shape}")
-        lake = self._current()
-        if word == "tables":
-            return displays.tables(lake, rest[0] if rest else None)
-        if word == "columns":
-            return displays.columns(lake, rest[0])
-        if rest and not (rest[0].isdigit() and int(rest[0]) > 0):
-            raise LakehouseError(f"'{rest[0]}' is not a number of snapshots", hint="%lake snapshots 10")
-        return displays.snapshots(lake, int(rest[0]) if rest else _SNAPSHOTS)
-
     def _taken(self, lake: Lakehouse | None, at: Any) -> set[str]:
         """Lower-cased names that mean a table before any variable does."""
         if lake is None:
@@ -224,7 +231,7 @@ class Notebook:
         snapshot = metadata.current() if at is None else metadata.resolve(at)
         names = {name for schema, name in metadata.relations(snapshot) if schema == "main"}
         if at is None:  # temporary tables belong to the newest state
-            temporary = lake.sql(
+            temporary = lake._database.connection().execute(  # not lake.sql: nobody asked, it is no part of the history
                 "SELECT table_name FROM duckdb_tables() WHERE temporary AND NOT internal"
                 " UNION ALL SELECT view_name FROM duckdb_views() WHERE temporary AND NOT internal"
             )

@@ -5,17 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import duckdb
 
-from lakehouse.catalog import faults
+from lakehouse.catalog import faults, history, notes
+from lakehouse.catalog import search as searching
 from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.metadata import Metadata, Relation, Snapshot, Version
 from lakehouse.catalog.names import nearest, quote, shown, split
+from lakehouse.catalog.search import Hit
 from lakehouse.catalog.table import Table
+from lakehouse.catalog.tags import Tags
 from lakehouse.catalog.writer import Writer
 from lakehouse.errors import LakehouseError, QueryError, SchemaNotFound, TableNotFound
 from lakehouse.state import State
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _COUNT_BATCH = 100  # tables counted in one query
 
@@ -32,6 +39,7 @@ class Catalog:
         self.metadata = metadata
         self.writer = writer
         self.state = state
+        self.tags = Tags(state, metadata, writer, database)
 
     def schemas(self) -> list[str]:
         """The names of all schemas, sorted."""
@@ -117,8 +125,56 @@ class Catalog:
         return self.metadata.snapshots(f"s.snapshot_id = {self.metadata.current()}")[0]
 
     def resolve(self, version: Version) -> int:
-        """The snapshot id that an id or a time means."""
-        return self.metadata.resolve(version)
+        """The snapshot id that an id, the name of a tagged snapshot, or a time means."""
+        return self.tags.resolve(version)
+
+    def tag_snapshot(self, name: str, version: Version | None = None, *, replace: bool = False) -> int:
+        """Give a snapshot a name, which then stands for it wherever a version is asked for; returns its id.
+
+        Args:
+            name: the name; it must not read as a number or a time.
+            version: the snapshot; None: the newest.
+            replace: move the name if another snapshot has it.
+
+        Raises:
+            AlreadyExists: another snapshot has that name and `replace` is off.
+            LakeReadOnly: the lake is read-only or pinned.
+        """
+        return self.tags.tag_snapshot(name, version, replace=replace)
+
+    def untag_snapshot(self, name: str) -> int:
+        """Take a name away from its snapshot, whose id is returned.
+
+        Raises:
+            SnapshotNotFound: no snapshot has that name.
+        """
+        return self.tags.untag_snapshot(name)
+
+    def snapshot_tags(self) -> dict[str, int]:
+        """The ids of the tagged snapshots by name."""
+        return self.tags.snapshots()
+
+    def changes(self, relation: Relation, start: Version, end: Version | None) -> pa.Table:
+        """What commits did to the rows of a table; see `Table.changes`."""
+        return history.changes(self, self._database, relation, start, end)
+
+    def history(self, relation: Relation, limit: int | None) -> list[history.Change]:
+        """The commits that changed a table; see `Table.history`."""
+        return history.history(self, self._database, relation, limit)
+
+    def rollback(self, relation: Relation, version: Version, *, allow_schema_change: bool) -> int:
+        """Give a table the rows it had; see `Table.rollback`."""
+        return history.rollback_table(
+            self, self._database, relation, version, allow_schema_change=allow_schema_change
+        )
+
+    def search(self, text: str, limit: int | None = None) -> list[Hit]:
+        """Tables, views and schemas in which every word of a text is found, the best first.
+
+        Searched are names, schemas, columns, comments, tags and the queries of views, in any case; when nothing
+        has all the words, names nearly like them count too. Each hit says what matched.
+        """
+        return searching.search(self, text, limit)
 
     def find(self, name: str, snapshot: int | None = None) -> Relation:
         """The catalog entry of a table or view by name."""
@@ -156,6 +212,13 @@ class Catalog:
         pattern = re.compile(rf"(?:^|,)[a-z_]+:{relation.id}(?:,|$)")
         found = self.metadata.snapshots(f"c.changes_made LIKE '%:{relation.id}%' OR s.snapshot_id = {born[0][0]}")
         return [s for s in found if s.id == born[0][0] or pattern.search(s.changes)]
+
+    def notes(self, relation: Relation) -> list[Snapshot]:
+        """The commits that changed what is in a table, newest first, also those whose snapshots have expired.
+
+        Compacting, which changes no row, is left out.
+        """
+        return notes.of_table(self.metadata, self.state, relation, self.table_snapshots(relation))
 
     def describe(self, relation: Relation, snapshot: int | None = None) -> list[tuple[str, str]]:
         """Names and DuckDB types of the columns of a table or view.

@@ -6,13 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lakehouse.catalog import layout
+from lakehouse.catalog import profile as profiling
 from lakehouse.catalog.attach import ALIAS
+from lakehouse.catalog.lineage import Direction, Lineage, lineage
 from lakehouse.catalog.metadata import Relation, Snapshot, Version
 from lakehouse.catalog.names import literal, nearest, quote, shown
 from lakehouse.errors import ColumnNotFound, LakehouseError, QueryError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from lakehouse.catalog.catalog import Catalog
+    from lakehouse.catalog.history import Change
+    from lakehouse.catalog.layout import DataFile
+    from lakehouse.catalog.profiles import Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +108,125 @@ class Table:
         return self._catalog.table_snapshots(self._relation)
 
     def at(self, version: Version) -> Table:
-        """The same table as it was at a snapshot id or a time.
+        """The same table as it was at a snapshot id, a tagged snapshot or a time.
 
         Raises:
             SnapshotNotFound: there is no such snapshot.
             TableNotFound: the table was not there then.
         """
-        snapshot = self._catalog.metadata.resolve(version)
+        snapshot = self._catalog.resolve(version)
         relation = self._catalog.find_by_id(self._relation, snapshot)
         return Table(self._catalog, relation, snapshot)
+
+    def profile(self, *, sample: int | None = profiling.SAMPLE) -> Profile:
+        """What each column holds: nulls, distinct values, range, quantiles, histogram, most frequent values.
+
+        Args:
+            sample: of a larger table quantiles, histograms and frequent values are taken from about so many rows
+                drawn at random; None: from all rows, however many.
+
+        Raises:
+            QueryError: it is a view at a past snapshot, or its query no longer runs.
+        """
+        return profiling.profile(self, self._catalog._database, sample=sample)
+
+    def files(self) -> list[DataFile]:
+        """The data files, oldest first; rows that the catalog keeps itself are in none."""
+        return layout.files(self)
+
+    @property
+    def partitioning(self) -> tuple[str, ...]:
+        """How new rows are partitioned; empty when they are not."""
+        return layout.partitioning(self)
+
+    def set_partitioning(self, *parts: str) -> int:
+        """Write rows from now on into files by these values, such as `set_partitioning("year(day)", "origin")`.
+
+        A part is a column, `year`, `month`, `day` or `hour(column)`, or `bucket(n, column)`; without parts new rows
+        are no longer partitioned. Files that are there stay as they are. Returns the snapshot that was made.
+
+        Raises:
+            ColumnNotFound: a part names no column.
+        """
+        return self._alter(layout.partition_clause(self, parts), "partition", f" by {', '.join(parts) or 'nothing'}")
+
+    @property
+    def sorting(self) -> tuple[str, ...]:
+        """How new rows are sorted inside their files; empty when they are not."""
+        return layout.sorting(self)
+
+    def set_sorting(self, *keys: str) -> int:
+        """Sort rows written from now on, such as `set_sorting("origin", "day desc")`; without keys no longer.
+
+        Returns the snapshot that was made.
+
+        Raises:
+            ColumnNotFound: a key names no column.
+        """
+        return self._alter(layout.sort_clause(self, keys), "sort", f" by {', '.join(keys) or 'nothing'}")
+
+    def lineage(self, direction: Direction = "both", depth: int | None = None) -> Lineage:
+        """Where its rows came from and what was made from them, up to the snapshot that the table is read at.
+
+        Args:
+            direction: `up`: tables, views, files, frames, notebooks, scripts and SQL that it came from;
+                `down`: tables and views that were made from it; or `both`.
+            depth: how many steps to go; None: as far as it goes.
+        """
+        return lineage(self._catalog, self._relation, self.version, direction, depth)
+
+    def changes(self, start: Version, end: Version | None = None) -> pa.Table:
+        """The rows that commits inserted, updated and deleted, oldest commit first.
+
+        Args:
+            start: the first commit that counts, itself included.
+            end: the last one, included as well; None: the newest.
+
+        Returns:
+            An Arrow table: `snapshot_id`, `rowid` (which row of the table it is), `change_type` (`insert`, `delete`,
+            or a pair of `update_preimage` and `update_postimage`), then the columns of the table as they are at `end`.
+
+        Raises:
+            QueryError: it is a view.
+            TableNotFound: the table was not there at `end`.
+        """
+        return self._catalog.changes(self._relation, start, self._snapshot if end is None else end)
+
+    def history(self, limit: int | None = None) -> list[Change]:
+        """The commits that changed this table, newest first, with how many rows each inserted, updated and deleted."""
+        return self._catalog.history(self._relation, limit)
+
+    def rollback(self, version: Version, *, allow_schema_change: bool = False) -> int:
+        """Give the table the rows it had at a snapshot, in one new commit, whose snapshot is returned.
+
+        Name, comments, tags and partitioning stay as they are. It can be undone like any other commit: roll back to
+        the snapshot before it.
+
+        Args:
+            version: the snapshot to go back to.
+            allow_schema_change: if the columns have changed since, make the table anew with those it had.
+
+        Raises:
+            SchemaMismatch: the columns have changed since; names what changed.
+            TableNotFound: the table was not there then.
+            LakeReadOnly: the lake is read-only or pinned.
+        """
+        self._check_present("rolled back")
+        return self._catalog.rollback(self._relation, version, allow_schema_change=allow_schema_change)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags of the table by key; they are no part of any snapshot."""
+        return self._catalog.tags.of_table(self._relation.id)
+
+    def set_tag(self, key: str, value: str | None) -> None:
+        """Tag the table, such as `set_tag("owner", "sales")`; None removes the tag.
+
+        Raises:
+            LakeReadOnly: the lake is read-only or pinned.
+        """
+        self._refreshed()
+        self._catalog.tags.set_of_table(self._relation.id, key, value)
 
     def set_comment(self, text: str | None, *, column: str | None = None) -> int:
         """Describe the table, or one of its columns; None removes the description.
@@ -170,8 +288,7 @@ class Table:
 
     def _ddl(self, sql: Callable[[str], str], verb: str, what: str = "", *, columns: bool = False) -> int:
         """Run what `sql` makes of the table's name, which only the writer lock keeps from changing."""
-        if self._snapshot is not None:
-            raise LakehouseError(f"{self!r} is a past state and cannot be changed", hint="use the table itself")
+        self._check_present("changed")
         with self._catalog.writer.transaction("ddl", verb, join=True) as transaction:
             relation = self._refreshed()
             if columns and relation.id in transaction.altered:
@@ -186,6 +303,10 @@ class Table:
             if columns:
                 transaction.altered.add(relation.id)
         return transaction.committed
+
+    def _check_present(self, what: str) -> None:
+        if self._snapshot is not None:
+            raise LakehouseError(f"{self!r} is a past state and cannot be {what}", hint="use the table itself")
 
     def _refreshed(self) -> Relation:
         return self._catalog.find_by_id(self._relation, self.version)

@@ -18,13 +18,32 @@ from lakehouse.errors import LakehouseError
 
 _EPILOG = "Exit codes: 0 done, 1 could not be done, 2 typed wrongly, 130 interrupted."
 _COMMANDS = {
+    "backup": "health",
     "config": "reading",
     "demo": "loading",
+    "diff": "history",
+    "doctor": "health",
+    "fmt": "knowing",
+    "history": "history",
+    "get": "objects",
     "ingest": "loading",
     "init": "loading",
+    "lineage": "lineage",
+    "ls": "objects",
+    "maintenance": "health",
+    "pathway": "pathway",
+    "profile": "knowing",
+    "put": "objects",
+    "queries": "knowing",
+    "restore": "health",
+    "rollback": "history",
+    "retry": "loading",
+    "rm": "objects",
+    "search": "knowing",
     "show": "reading",
     "snapshots": "reading",
     "sql": "reading",
+    "tag": "history",
     "tables": "reading",
 }
 """The module of each command; one that is called loads only its own."""

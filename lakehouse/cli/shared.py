@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lakehouse.lake import Lakehouse
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-at_version = click.option("--at", metavar="VERSION", help="Read as of a snapshot id or a time.")
+at_version = click.option("--at", metavar="VERSION", help="Read as of a snapshot id, a tag or a time.")
 
 
 def opened(path: str | None, *, create: bool = False, read_only: bool = False) -> Lakehouse:

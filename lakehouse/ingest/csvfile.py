@@ -44,6 +44,7 @@ class Dialect:
     columns: tuple[str, ...]
     types: tuple[str, ...]
     date_format: str | None
+    time_format: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ class Table:
     then a slower one that takes and explains more."""
     locate: Callable[[], SourceUnreadable | None]
     """Reads everything again to find the line that does not fit, after a load failed."""
+    dialect: Dialect
+    """How the first file is written."""
 
 
 def reader(files: Sequence[str], options: Mapping[str, Any], database: Database) -> Table:
@@ -75,7 +78,7 @@ def reader(files: Sequence[str], options: Mapping[str, Any], database: Database)
     if "encoding" not in fixed and head.startswith(_LITTLE_ENDIAN):
         fixed["encoding"] = "utf-16"
     for file in files:
-        _check_bytes(file, fixed)
+        check_bytes(file, fixed)
     fixed.setdefault("quote", '"')
     fixed.setdefault("escape", '"')
     cursor = database.cursor()
@@ -136,7 +139,7 @@ def reader(files: Sequence[str], options: Mapping[str, Any], database: Database)
                 return explain(error, Path(files[0]).name if len(files) == 1 else "one of the files")
         return None
 
-    return Table((partial(relation, fast=True), relation) if "." in marks else (relation,), locate)
+    return Table((partial(relation, fast=True), relation) if "." in marks else (relation,), locate, first)
 
 
 def call(function: str, files: Any, options: Mapping[str, Any]) -> str:
@@ -172,7 +175,11 @@ def explain(error: duckdb.Error, name: str) -> SourceUnreadable | None:
             f"{name} is not UTF-8 text{_at(text)}", hint="give its encoding: options={'encoding': 'latin-1'}"
         )
     if match := _LINE.search(text):
-        line, original, reason = match[1], (match[2] or "").strip(), " ".join(match[3].split())
+        line, original, reason = (
+            match[1],
+            (match[2] or "").strip(),
+            " ".join(match[3].split()).split(" Possible fixes")[0],
+        )
         shown = f": {original[:120]}" if original else ""
         reason = reason.replace("Column with name:", "column").strip(". ")
         hint = "mend that line; nothing was loaded"
@@ -219,7 +226,13 @@ def _marks(files: Sequence[str], options: Mapping[str, Any]) -> set[str]:
     return found
 
 
-def _check_bytes(file: str, options: Mapping[str, Any]) -> None:
+def check_bytes(file: str, options: Mapping[str, Any]) -> None:
+    """Refuse files without content and those that are no text.
+
+    Raises:
+        SourceEmpty: nothing but white space.
+        SourceUnreadable: binary, or big-endian UTF-16.
+    """
     head = _head(file)
     name = Path(file).name
     if not head.strip(b"\xef\xbb\xbf \t\r\n"):
@@ -237,7 +250,7 @@ def _sniff(cursor: duckdb.DuckDBPyConnection, file: str, options: Mapping[str, A
     try:
         row = cursor.execute(
             "SELECT Delimiter, Quote, Escape, SkipRows, HasHeader, list_transform(Columns, lambda c: c.name),"
-            " list_transform(Columns, lambda c: c.type), DateFormat"
+            " list_transform(Columns, lambda c: c.type), DateFormat, TimestampFormat"
             f" FROM {call('sniff_csv', exactly(file), options)}"
         ).fetchone()
     except duckdb.Error as error:
@@ -248,7 +261,7 @@ def _sniff(cursor: duckdb.DuckDBPyConnection, file: str, options: Mapping[str, A
         raise explain(error, name) or SourceUnreadable(f"{name} cannot be read: {error}") from None
     assert row is not None
     blank = {"(empty)": ""}
-    mark, quote, escape, skipped, header, columns, types, date_format = row
+    mark, quote, escape, skipped, header, columns, types, date_format, time_format = row
     return Dialect(
         mark,
         blank.get(quote, quote),
@@ -258,6 +271,7 @@ def _sniff(cursor: duckdb.DuckDBPyConnection, file: str, options: Mapping[str, A
         tuple(columns),
         tuple(types),
         date_format,
+        time_format,
     )
 
 
@@ -272,6 +286,8 @@ def _check_dialect(cursor: duckdb.DuckDBPyConnection, file: str, dialect: Dialec
         if any(mark in dialect.columns[0] for mark in _DELIMITERS):
             # The sniffer gave up on splitting: the header has delimiters, so some line does not fit it.
             raise _locate(cursor, file, options) or SourceUnreadable(f"{name}: the lines do not fit the header")
+    if dialect.columns[0].startswith("\ufeff"):
+        raise SourceUnreadable(f"{name} begins with two byte order marks", hint="remove the first three bytes")
     if dialect.header and "names" not in options:
         repeated = _repeated(file, dialect, options)
         if repeated:

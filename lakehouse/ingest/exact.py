@@ -23,6 +23,11 @@ def whole(kind: str) -> bool:
     return bool(_WHOLE.match(kind))
 
 
+def number(kind: str) -> bool:
+    """Whether a type holds numbers."""
+    return bool(_WHOLE.match(kind) or _DECIMAL.match(kind)) or kind in ("FLOAT", "DOUBLE")
+
+
 def cast_float(name: str, wanted: str) -> str:
     """SQL of a column that was read as DOUBLE as whole numbers; an error says that it must be read as text.
 
@@ -54,12 +59,12 @@ def cast(name: str, given: str, wanted: str) -> str:
     return f"CASE WHEN {lost} THEN error({message}) ELSE {plain} END AS {column}"
 
 
-def _lost(column: str, plain: str, given: str, wanted: str) -> str | None:
+def _lost(column: str, plain: str, given: str, wanted: str, *, cast: str = "CAST") -> str | None:
     """The condition that a value does not survive the cast; None when every value does or the cast fails by itself."""
     if given != "VARCHAR":
         if not _MEASURED.match(given) or wanted in _ROUGH:
             return None
-        return f"CAST({plain} AS {given}) IS DISTINCT FROM {column}"
+        return f"{cast}({plain} AS {given}) IS DISTINCT FROM {column}"
     if wanted == "DATE":
         return f"strlen({column}) > 10 AND TRY_CAST({column} AS TIMESTAMP) IS DISTINCT FROM CAST({plain} AS TIMESTAMP)"
     if wanted == "TIME":
@@ -69,3 +74,21 @@ def _lost(column: str, plain: str, given: str, wanted: str) -> str | None:
         wide = "DECIMAL(38, 18)"
         return f"({fraction}) AND TRY_CAST({column} AS {wide}) IS DISTINCT FROM TRY_CAST({plain} AS {wide})"
     return None
+
+
+def fitting(column: str, given: str, wanted: str) -> tuple[str, str]:
+    """SQL of a value as another type, NULL where it does not fit, and SQL of whether it does not.
+
+    Args:
+        column: SQL of the value.
+        given: its DuckDB type.
+        wanted: the type it shall have.
+    """
+    if given == wanted:
+        return column, "false"
+    if given == "JSON" and not wanted.endswith(("]", ")")):
+        column, given = f"({column} ->> '$')", "VARCHAR"
+    plain = f"TRY_CAST({column} AS {wanted})"
+    lost = _lost(column, plain, given, wanted, cast="TRY_CAST")
+    missing = f"{plain} IS NULL AND {column} IS NOT NULL"
+    return plain, f"({missing})" if lost is None else f"({missing} OR ({column} IS NOT NULL AND ({lost})))"

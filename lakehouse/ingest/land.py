@@ -50,6 +50,8 @@ class Landing:
     create: bool
     empty: bool
     """Delete what is in the table first."""
+    direct: bool = True
+    """Whether `columns` are all columns of the table, so that a file of ours can be added."""
 
     @property
     def wide(self) -> bool:
@@ -138,7 +140,7 @@ def _discard(metadata: Metadata, file: Path) -> None:
 
 def _folder(database: Database, metadata: Metadata, landing: Landing) -> Path | None:
     """The table's data folder, or None when DuckLake must place the rows itself."""
-    if not all(_EXACT.match(kind) for _, kind in landing.columns):
+    if not landing.direct or not all(_EXACT.match(kind) for _, kind in landing.columns):
         return None
     if landing.relation is None:
         # DuckLake names the folders of plainly named tables after them, others by an identifier of its own.

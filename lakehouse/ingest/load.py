@@ -2,62 +2,48 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from dataclasses import replace
+from typing import Any, get_args
 
 import duckdb
-import msgspec
 
 from lakehouse.catalog import faults
-from lakehouse.catalog.attach import ALIAS, Database
+from lakehouse.catalog.attach import Database
 from lakehouse.catalog.catalog import Catalog
-from lakehouse.catalog.metadata import Snapshot
-from lakehouse.catalog.names import quote, shown, split
+from lakehouse.catalog.names import quote, split
 from lakehouse.catalog.running import Runner
 from lakehouse.catalog.writer import Transaction
 from lakehouse.config import Settings
-from lakehouse.errors import IngestError, LakehouseError, SchemaMismatch, SourceEmpty, SourceUnreadable, TableNotFound
-from lakehouse.ingest import csvfile
-from lakehouse.ingest.land import Landing, land, narrow
+from lakehouse.errors import IngestError, LakehouseError, SourceEmpty, SourceUnreadable, TableNotFound
+from lakehouse.ingest import contract as contracts
+from lakehouse.ingest import csvfile, objects, sift, types
+from lakehouse.ingest.place import Work, placed
+from lakehouse.ingest.receipt import Contract, Counts, Mode, Receipt, Target, earlier, fingerprint, loads
 from lakehouse.ingest.sources import Reading, Source, open_source
+from lakehouse.ingest.write import written
+from lakehouse.storage.base import ObjectStore
 
-Mode = Literal["append", "replace"]
+__all__ = ["Ingest", "Receipt"]
 
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What a load wrote."""
-
-    table: str
-    """`schema.table`, or the bare name in the schema `main`."""
-    rows: int
-    """Rows that were loaded (by the first load, when this is a duplicate)."""
-    snapshot: int
-    """The snapshot that holds them."""
-    sha256: str
-    """Hash of the source's content."""
-    duplicate: bool
-    """True: the same content was there already and nothing was written."""
-    source: str = ""
-    mode: str = "append"
-    elapsed: float = 0.0
-    """Seconds."""
+_CHANGES = 5  # times that a table is changed before one load
+_Attempt = Callable[[Work], Counts]
 
 
 class Ingest:
-    """Loads files and frames into tables; `lake.ingest` is one."""
+    """Loads files, objects and frames into tables; `lake.ingest` is one."""
 
-    def __init__(self, database: Database, catalog: Catalog, settings: Settings, runner: Runner) -> None:
+    def __init__(
+        self, database: Database, catalog: Catalog, settings: Settings, runner: Runner, store: ObjectStore
+    ) -> None:
         self._database = database
         self._catalog = catalog
         self._settings = settings
         self._runner = runner
+        self._store = store
 
     def __call__(
         self,
@@ -65,61 +51,118 @@ class Ingest:
         table: str,
         *,
         mode: Mode = "append",
+        key: str | Sequence[str] | None = None,
+        contract: Contract | None = None,
         format: str | None = None,
         options: Mapping[str, Any] | None = None,
         force: bool = False,
     ) -> Receipt:
         """Load a source into a table, which is created when missing.
 
-        The same content (by SHA-256) with the same format, mode and options is loaded once: a second
+        The same content (by SHA-256) with the same format, mode, key and options is loaded once: a second
         call, from any process and also after a crash, returns the first receipt with `duplicate=True`.
-        After rows were deleted from the table, what was loaded before is no longer taken to be in it.
+        After rows were deleted from the table, what was loaded before is no longer taken to be in it; of
+        `replace` and `upsert` only the last change of the table counts.
 
         Args:
             source: a path, glob pattern or folder of CSV, TSV, JSON, NDJSON, Parquet or Excel
-                files, also gzipped, zstd-compressed or zipped; or a pandas, Arrow or Polars object.
+                files, also gzipped, zstd-compressed or zipped; an object (`"object:KEY"`, or what
+                `lake.storage.put` or `head` gave); or a pandas, Arrow or Polars object.
             table: `table` or `schema.table`.
-            mode: `append` adds the rows; `replace` makes them the whole table.
+            mode: `append` adds the rows; `replace` makes them the whole table; `upsert` puts them in the
+                place of the rows with the same key and adds the others.
+            key: the column or columns of the key, for `upsert`. Of rows with the same key in the source
+                the last one counts.
+            contract: None: columns and types must fit the table. `evolve` adds columns and widens types;
+                `freeze` refuses every difference; `quarantine` sets rows that do not fit aside, see `retry`.
             format: `csv`, `json`, `parquet` or `excel`; None: by the file name.
-            options: options of DuckDB's reader for the format, such as `{"nullstr": ["", "NA"]}`.
+            options: options of DuckDB's reader for the format, such as `{"nullstr": ["", "NA"]}`. `types`,
+                a mapping of columns to types, is taken for every format and remembered for the table.
             force: load even if the same content was loaded before.
 
         Raises:
             SourceNotFound: nothing is there.
+            ObjectNotFound: no object under that key.
             SourceEmpty: there are no rows.
             SourceUnreadable: damaged, ragged, binary or in another encoding; says where.
             SchemaMismatch: the columns do not fit the table.
+            Conflict: a key of an upsert stands in the table more than once.
             LockTimeout: another writer held the lake too long.
         """
-        if mode not in get_args(Mode):
-            raise IngestError(f"'{mode}' is not a mode", hint="append or replace")
+        keys = _keys(mode, key)
+        contracts.check(contract)
         if options is not None and not isinstance(options, Mapping):
             raise IngestError("options is not a mapping", hint="such as options={'delim': ';'}")
-        if self._catalog.writer.active is not None:
-            raise IngestError(
-                "a load is a commit of its own and cannot be part of lake.transaction()",
-                hint="load before or after it; INSERT INTO … FROM read_csv('…') may stand inside",
-            )
-        target = _Target(*self._place(table), mode, "")
+        self._check_alone("a load", "load before or after it; INSERT INTO … FROM read_csv('…') may stand inside")
+        target = Target(*self._place(table), mode, keys, contract)
         started = time.monotonic()
-        fixed = {str(key): value for key, value in (options or {}).items()}
-        with (
-            faults.interruptible(),
-            closing(
-                open_source(
-                    source,
-                    self._database,
-                    format=format,
-                    options=fixed,
-                    temp_limit=self._settings.storage.max_temp_size,
-                )
-            ) as opened,
-        ):
-            target = replace(target, options=_fingerprint(opened.format, fixed))
+        given = {str(name): value for name, value in (options or {}).items()}
+        with faults.interruptible(), ExitStack() as stack:
+            name = None
+            if objects.is_object(source):
+                name, source = stack.enter_context(objects.fetched(self._store, source, self._database.temp))
+            opened = open_source(
+                source,
+                self._database,
+                format=format,
+                options=given,
+                temp_limit=self._settings.storage.max_temp_size,
+                name=name,
+                contract=contract,
+            )
+            stack.enter_context(closing(opened))
+            target = replace(target, options=fingerprint(opened.format, given, keys))
             if not force and (first := self._known(target, opened)):
                 return replace(first, elapsed=time.monotonic() - started)
             receipt = self._load_somehow(opened, target, force=force)
         return replace(receipt, elapsed=time.monotonic() - started)
+
+    def retry(self, table: str) -> Receipt:
+        """Load the rejected rows of a table that fit by now, and take them out of `<table>__rejects`; one commit.
+
+        Mend them first: `UPDATE orders__rejects SET raw = … WHERE id = …`, or change the table's columns.
+        Rows that still do not fit stay, with the reason of today. Rows are loaded in the mode of the load
+        that rejected them.
+
+        Args:
+            table: `table` or `schema.table`: the table itself, not that of its rejects.
+
+        Returns:
+            A receipt: `rows` that were loaded, `rejected` that are left.
+
+        Raises:
+            TableNotFound: nothing of this table was ever rejected.
+        """
+        self._check_alone("a retry", "retry before or after it")
+        target = Target(*self._place(table), "append")
+        started = time.monotonic()
+        with (
+            faults.interruptible(),
+            ExitStack() as undo,
+            self._catalog.writer.transaction("retry", f"retry {target.rejects}", table=target.full_name) as transaction,
+        ):
+            with self._working(transaction, target, {}, f"retry {target.rejects}", undo) as work:
+                counts = sift.again(work)
+                transaction.note.update(_figures(counts))
+        rows, left = counts.rows, counts.rejected
+        return Receipt(
+            target.full_name,
+            rows,
+            transaction.committed,
+            "",
+            False,
+            target.rejects,
+            "retry",
+            time.monotonic() - started,
+            inserted=counts.inserted,
+            updated=counts.updated,
+            deduplicated=counts.deduplicated,
+            rejected=left,
+        )
+
+    def _check_alone(self, what: str, hint: str) -> None:
+        if self._catalog.writer.active is not None:
+            raise IngestError(f"{what} is a commit of its own and cannot be part of lake.transaction()", hint=hint)
 
     def _place(self, table: str) -> tuple[str, str]:
         """Schema and name of a table, spelled as the catalog spells them.
@@ -134,198 +177,169 @@ class Ingest:
             return self._catalog.schema(schema), name
         return relation.schema, relation.name
 
-    def _known(self, target: _Target, source: Source) -> Receipt | None:
+    def _known(self, target: Target, source: Source) -> Receipt | None:
         """The receipt of an earlier load of the same content; hashing is waited for only if sizes agree."""
-        if not source.early or not any(note.get("size") == source.size for _, note in self._loads(target)):
+        if not source.early or not any(note.get("size") == source.size for _, note in loads(self._catalog, target)):
             return None
-        return self._earlier(target, source.digest())
+        return earlier(self._catalog, target, source.digest())
 
-    def _load_somehow(self, source: Source, target: _Target, *, force: bool) -> Receipt:
-        *fast, last = source.readings
-        for reading in fast:
+    def _load_somehow(self, source: Source, target: Target, *, force: bool) -> Receipt:
+        """Load in the first of the ways that works; what a failed one wrote is undone."""
+        attempts: list[_Attempt] = [_reading(source, reading) for reading in source.readings]
+        if target.contract == "quarantine":
+            attempts.append(_sifting(source))
+        *fast, last = attempts
+        for attempt in fast:
             try:
-                return self._load(source, reading, target, force=force)
+                return self._load_evolved(source, attempt, target, force=force)
             except SourceUnreadable:
-                continue  # nothing was written; the next way takes it, or says better what is wrong
-        return self._load(source, last, target, force=force)
+                continue  # the next way takes it, or says better what is wrong
+        return self._load_evolved(source, last, target, force=force)
 
-    def _load(self, source: Source, reading: Reading, target: _Target, *, force: bool) -> Receipt:
+    def _load_evolved(self, source: Source, attempt: _Attempt, target: Target, *, force: bool) -> Receipt:
+        """Load; what the contract changes of the table is done first, and again if another writer was faster."""
+        for _ in range(_CHANGES):
+            try:
+                return self._load(source, attempt, target, force=force)
+            except contracts.Evolution as wanted:
+                contracts.change(self._catalog, target, wanted.changes)
+        return self._load(source, attempt, target, force=force)
+
+    def _load(self, source: Source, attempt: _Attempt, target: Target, *, force: bool) -> Receipt:
         note: dict[str, Any] = {
             "source": source.name,
             "table": target.full_name,
             "mode": target.mode,
             "options": target.options,
         }
+        if target.key:
+            note["key"] = target.key
+        message = f"ingest {os.path.basename(source.name)} into {target.full_name}"
         undo = ExitStack()
         try:
             with (
                 undo,
-                self._catalog.writer.transaction(
-                    "ingest",
-                    f"ingest {os.path.basename(source.name)} into {target.full_name}",
-                    size=source.size,
-                    **note,
-                ) as transaction,
+                self._catalog.writer.transaction("ingest", message, size=source.size, **note) as transaction,
             ):
-                rows = self._run(transaction, source, reading, target, undo)
+                fixed = types.remembered(self._catalog, target, source.types)
+                with (
+                    _registered(transaction.connection, source),
+                    self._working(transaction, target, fixed, f"ingest {source.name}", undo) as work,
+                ):
+                    counts = attempt(work)
                 digest = source.digest()
-                if not force and (first := self._earlier(target, digest)):
+                if not force and (first := earlier(self._catalog, target, digest)):
                     raise _Duplicate(first)  # another process was faster while we read
                 if not source.unchanged():
                     raise SourceUnreadable(f"{source.name} changed while it was read", hint="load it again")
-                if rows == 0:
+                if counts.rows == 0 and counts.rejected == 0:
                     raise SourceEmpty(f"{source.name} holds no rows", hint="nothing was written")
-                transaction.note.update(sha256=digest, rows=rows)
+                transaction.note.update(sha256=digest, **_figures(counts))
         except _Duplicate as duplicate:
             return duplicate.receipt
-        return Receipt(target.full_name, rows, transaction.committed, digest, False, source.name, target.mode)
+        types.remember(self._catalog, target, fixed)
+        return Receipt(
+            target.full_name,
+            counts.rows,
+            transaction.committed,
+            digest,
+            False,
+            source.name,
+            target.mode,
+            inserted=counts.inserted,
+            updated=counts.updated,
+            deduplicated=counts.deduplicated,
+            rejected=counts.rejected,
+        )
 
-    def _run(self, transaction: Transaction, source: Source, reading: Reading, target: _Target, undo: ExitStack) -> int:
+    @contextmanager
+    def _working(
+        self, transaction: Transaction, target: Target, fixed: Mapping[str, str], what: str, undo: ExitStack
+    ) -> Iterator[Work]:
+        """What a load needs while it runs; it can be cancelled meanwhile."""
         connection = transaction.connection
-        with (
-            self._explained(source, reading),
-            self._registered(connection, source),
-            self._runner.query(f"ingest {source.name}", connection, None) as running,
-        ):
-            landing, relation = self._landing(connection, source, reading, target)
-            if landing.create and landing.wide:
-                undo.callback(narrow, self._catalog.writer, landing)
+        with self._runner.query(what, connection, None) as running:
 
             def run(sql: str) -> duckdb.DuckDBPyConnection:
                 return self._runner.wait(running, lambda: connection.execute(sql))
 
-            return land(self._database, self._catalog.metadata, run, landing, relation, undo)
+            with faults.translated():
+                yield Work(self._database, self._catalog, connection, run, target, fixed, undo)
 
-    def _landing(
-        self, connection: duckdb.DuckDBPyConnection, source: Source, reading: Reading, target: _Target
-    ) -> tuple[Landing, str]:
-        """Where the rows go, and the SQL that reads them."""
-        try:
-            relation = self._catalog.find(quote(target.schema, target.name))
-        except TableNotFound:
-            relation = None
-        if relation is not None and relation.kind == "view":
-            raise IngestError(f"{target.full_name} is a view", hint="give the name of a table")
-        known = self._catalog.describe(relation) if relation is not None else []
-        append = target.mode == "append"
-        sql = reading({name.lower(): kind for name, kind in known} if append else {})
-        found = [(row[0], row[1]) for row in connection.execute(f"DESCRIBE FROM {sql}").fetchall()]
-        source.check([name for name, _ in found])
-        if relation is not None and append:
-            _check_columns(source.name, target.full_name, found, known)
-            return Landing(relation.schema, relation.name, known, found, relation, create=False, empty=False), sql
-        if relation is not None and found == known:  # the table keeps its identity: comments, history, partitions
-            return Landing(relation.schema, relation.name, known, found, relation, create=False, empty=True), sql
-        if relation is not None:
-            connection.execute(f"DROP TABLE {quote(ALIAS, relation.schema, relation.name)}")
-        return Landing(target.schema, target.name, found, found, None, create=True, empty=False), sql
 
-    def _loads(self, target: _Target) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Snapshot and note of the loads that made what is in the table now, newest first.
+def _reading(source: Source, reading: Reading) -> _Attempt:
+    """Load all rows, or none when one does not fit."""
 
-        A table is known by its id: it keeps its loads when it is renamed, and one of the same name that was
-        dropped and made again has none.
-        """
-        try:
-            relation = self._catalog.find(quote(target.schema, target.name))
-        except TableNotFound:
-            return
-        for snapshot in self._catalog.table_snapshots(relation):
-            if _deleted(snapshot, relation.id):
-                return
-            note = _decoded(snapshot.note)
-            loaded = note.get("operation") == "ingest"
-            if loaded:
-                yield snapshot.id, note
-            if target.mode == "replace" or (loaded and note.get("mode") == "replace"):
-                return  # what came before is gone; and a table that was changed since is not what was loaded
+    def attempt(work: Work) -> Counts:
+        with _explained(source, last=reading is source.readings[-1]):
+            landing, sql = placed(work, source, reading)
+            return written(work, landing, sql, source.name)
 
-    def _earlier(self, target: _Target, digest: str) -> Receipt | None:
-        for snapshot, note in self._loads(target):
-            same = (note.get("sha256"), note.get("options"), note.get("mode"))
-            if same == (digest, target.options, target.mode):
-                return Receipt(
-                    target.full_name, int(note["rows"]), snapshot, digest, True, str(note["source"]), target.mode
-                )
-        return None
+    return attempt
 
-    @contextmanager
-    def _registered(self, connection: duckdb.DuckDBPyConnection, source: Source) -> Iterator[None]:
-        if source.frame is None:
-            yield
-            return
+
+def _sifting(source: Source) -> _Attempt:
+    """Load the rows that fit, and set the others aside."""
+
+    def attempt(work: Work) -> Counts:
+        with _explained(source, last=True):
+            return sift.rows(work, source)
+
+    return attempt
+
+
+def _keys(mode: str, key: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The key columns of an upsert.
+
+    Raises:
+        IngestError: no such mode, a key where none belongs, or none where one is needed.
+    """
+    if mode not in get_args(Mode):
+        raise IngestError(f"'{mode}' is not a mode", hint="append, replace or upsert")
+    names = (key,) if isinstance(key, str) else tuple(key or ())
+    if mode != "upsert" and names:
+        raise IngestError(f"a key has no meaning with mode='{mode}'", hint="use mode='upsert'")
+    if mode == "upsert" and not names:
+        raise IngestError("an upsert needs the columns that tell rows apart", hint="such as key='id' or key=['a', 'b']")
+    if not all(isinstance(name, str) for name in names) or len({name.lower() for name in names}) < len(names):
+        raise IngestError(f"{key!r} is not a list of different column names", hint="such as key=['day', 'shop']")
+    return names
+
+
+def _figures(counts: Counts) -> dict[str, int]:
+    """What the note of a commit keeps of the counts."""
+    named = {name: getattr(counts, name) for name in Counts.__slots__}
+    return {"rows": counts.rows, **{name: value for name, value in named.items() if value or name == "inserted"}}
+
+
+@contextmanager
+def _registered(connection: duckdb.DuckDBPyConnection, source: Source) -> Iterator[None]:
+    if source.frame is None:
+        yield
+        return
+    with _explained(source, last=True):
         connection.register("source", source.frame)
-        try:
-            yield
-        finally:
-            connection.unregister("source")
-
-    @contextmanager
-    def _explained(self, source: Source, reading: Reading) -> Iterator[None]:
-        try:
-            yield
-        except duckdb.Error as error:
-            fault = faults.translate(error)
-            if fault.code == LakehouseError.code or fault.code in ("query_failed", "sql_syntax"):
-                fault = (
-                    csvfile.explain(error, source.name)
-                    or (source.locate() if reading is source.readings[-1] else None)
-                    or SourceUnreadable(f"{source.name} cannot be loaded: {fault.message}", hint="nothing was written")
-                )
-            raise fault from error
+    try:
+        yield
+    finally:
+        connection.unregister("source")
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
-    schema: str
-    name: str
-    mode: str
-    options: str
-    """Fingerprint of format and reader options: other options may mean other rows."""
-
-    @property
-    def full_name(self) -> str:
-        return shown(self.schema, self.name)
+@contextmanager
+def _explained(source: Source, *, last: bool) -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        fault = faults.translate(error)
+        if fault.code == LakehouseError.code or fault.code in ("query_failed", "sql_syntax"):
+            fault = (
+                csvfile.explain(error, source.name)
+                or (source.locate() if last else None)
+                or SourceUnreadable(f"{source.name} cannot be loaded: {fault.message}", hint="nothing was written")
+            )
+        raise fault from error
 
 
 class _Duplicate(Exception):
     def __init__(self, receipt: Receipt) -> None:
         self.receipt = receipt
-
-
-def _fingerprint(format: str, options: Mapping[str, Any]) -> str:
-    text = json.dumps([format, options], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def _check_columns(source: str, table: str, found: list[tuple[str, str]], known: list[tuple[str, str]]) -> None:
-    have, want = {name.lower(): name for name, _ in found}, {name.lower(): name for name, _ in known}
-    extra = [have[key] for key in have if key not in want]
-    missing = [want[key] for key in want if key not in have]
-    if not extra and not missing:
-        return
-    parts = []
-    if extra:
-        parts.append(f"the source has {', '.join(extra[:8])}, which the table has not")
-    if missing:
-        parts.append(f"the table has {', '.join(missing[:8])}, which the source has not")
-    raise SchemaMismatch(
-        f"the columns of {source} do not fit {table}: {'; '.join(parts)}",
-        hint="add or rename columns, load into another table, or use mode='replace'",
-    )
-
-
-def _deleted(snapshot: Snapshot, table: int) -> bool:
-    """Whether a commit took rows out of a table; an update, which puts as many in, does not."""
-    changes = set(snapshot.changes.split(","))
-    if not changes & {f"deleted_from_table:{table}", f"inlined_delete:{table}"}:
-        return False
-    return not changes & {f"inserted_into_table:{table}", f"inlined_insert:{table}"}
-
-
-def _decoded(note: str | None) -> dict[str, Any]:
-    try:
-        value = msgspec.json.decode(note or "{}")
-    except msgspec.DecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -12,7 +12,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from lakehouse.catalog.attach import Database
 from lakehouse.catalog.names import exactly
 from lakehouse.config import parse_size
 from lakehouse.errors import IngestError, SourceEmpty, SourceUnreadable
-from lakehouse.ingest import csvfile, excelfile, files
+from lakehouse.ingest import csvfile, excelfile, files, types
+from lakehouse.ingest.records import Layout, Records, guess_delimiter
 
 _NUMBERED = re.compile(r"(.+?)(?:_\d+)+$", re.S)
 
@@ -63,6 +64,16 @@ class Source:
     """Whether the files are still those that were opened."""
     locate: Callable[[], SourceUnreadable | None] = lambda: None
     """After a failed load: what is wrong and on which line, where that can be found out."""
+    types: Mapping[str, str] = field(default_factory=dict)
+    """Types that were asked for, by lower-cased column."""
+    typed: bool = False
+    """Whether it says itself of what types its columns are; else they were guessed from its values."""
+    sniffed: list[tuple[str, str]] = field(default_factory=list)
+    """Columns and types of a CSV file as its first rows show them; none when it could not be understood."""
+    records: Records | None = None
+    """The same record by record, for loads that set bad rows aside; CSV only."""
+    fault: SourceUnreadable | None = None
+    """Why there are no readings but only records."""
     frame: Any = None
     """What to register under the name `source` while it is read; None for files."""
     stack: ExitStack = field(default_factory=ExitStack)
@@ -73,7 +84,14 @@ class Source:
 
 
 def open_source(
-    source: Any, database: Database, *, format: str | None, options: Mapping[str, Any], temp_limit: str
+    source: Any,
+    database: Database,
+    *,
+    format: str | None,
+    options: Mapping[str, Any],
+    temp_limit: str,
+    name: str | None = None,
+    contract: str | None = None,
 ) -> Source:
     """Find out what a source is and make it readable.
 
@@ -83,6 +101,9 @@ def open_source(
         format: `csv`, `json`, `parquet` or `excel`; None: by the file name.
         options: reader options, see `OPTIONS`.
         temp_limit: most that may be unpacked, such as `50GB`.
+        name: how it is called in receipts; None: as the path is written.
+        contract: the contract of the load. For `quarantine` a CSV file may have bad lines; for `evolve` and
+            `freeze` its types are those of all rows, not of the first ones.
 
     Raises:
         SourceNotFound: nothing is there.
@@ -92,31 +113,41 @@ def open_source(
     """
     if not (format is None or (isinstance(format, str) and format in OPTIONS and format != "frame")):
         raise IngestError(f"{format!r} is not a format", hint="one of csv, json, parquet, excel")
+    asked = types.given(options)
     if not isinstance(source, str | os.PathLike):
-        _check_options("frame", options)
-        return _frame(source)
+        _check_options("frame", _without_types(options))
+        if contract is not None and isinstance(source, pa.RecordBatchReader):
+            source = source.read_all()  # it is read more than once
+        return replace(_frame(source), types=asked)
     stack = ExitStack()
     try:
-        name = os.fsdecode(source)
-        paths = files.find(name)
+        path = os.fsdecode(source)
+        paths = files.find(path)
         outer = files.fingerprints(paths)
         digest = files.hashing(paths, stack)
         paths = files.unpacked(paths, database.temp, parse_size(temp_limit), stack)
         kind = format or files.format_of(paths)
+        options = options if kind == "csv" else _without_types(options)
         _check_options(kind, options)
-        for path in paths:
-            _check_content(path, kind)
-        readings, locate, check = _reader(kind, paths, options, database)
+        for file in paths:
+            _check_content(file, kind)
+        if kind == "csv" and contract in ("evolve", "freeze"):
+            options = {"sample_size": -1, **options}
+        called = name or path
+        read = (
+            _csv(paths, options, database, called, contract)
+            if kind == "csv"
+            else _reader(kind, paths, options, database)
+        )
     except BaseException:
         stack.close()
         raise
-    return Source(
-        name=name,
+    return replace(
+        read,
+        name=called,
         format=kind,
         size=sum(entry[1] for entry in outer),
-        readings=readings,
-        locate=locate,
-        check=check,
+        types=asked,
         digest=digest,
         unchanged=lambda: files.fingerprints([Path(entry[0]) for entry in outer]) == outer,
         stack=stack,
@@ -141,14 +172,9 @@ def _check_content(path: Path, kind: str) -> None:
         raise SourceUnreadable(f"{path.name} is not an Excel workbook (.xlsx), or is incomplete")
 
 
-def _reader(
-    kind: str, paths: list[Path], options: Mapping[str, Any], database: Database
-) -> tuple[tuple[Reading, ...], Callable[[], SourceUnreadable | None], Callable[[list[str]], None]]:
-    """How the files are read, how the line is found that was wrong, and how the columns are checked."""
+def _reader(kind: str, paths: list[Path], options: Mapping[str, Any], database: Database) -> Source:
+    """How files that are not CSV are read, and how their columns are checked."""
     check: Callable[[list[str]], None] = lambda _columns: None  # noqa: E731
-    if kind == "csv":
-        table = csvfile.reader([str(path) for path in paths], options, database)
-        return table.readings, table.locate, check
     if kind == "excel":
         if len(paths) > 1:
             raise SourceUnreadable("several Excel files cannot be loaded at once", hint="load them one by one")
@@ -165,7 +191,68 @@ def _reader(
             given = f"SELECT name FROM {csvfile.call('parquet_schema', exact, {})}"
         if "columns" not in options:
             check = partial(_check_renamed, paths, given, database)
-    return (lambda _types: sql,), lambda: None, check
+    return Source(readings=(lambda _types: sql,), check=check, typed=kind == "parquet", **_UNKNOWN)
+
+
+def _csv(paths: list[Path], options: Mapping[str, Any], database: Database, name: str, contract: str | None) -> Source:
+    """How CSV files are read: by DuckDB, and for a quarantine also record by record."""
+    names = [str(path) for path in paths]
+    table, fault = None, None
+    try:
+        table = csvfile.reader(names, options, database)
+    except SourceUnreadable as error:
+        if contract != "quarantine":
+            raise
+        for file in names:
+            csvfile.check_bytes(file, options)  # what is no text has no lines
+        fault = error
+    source = Source(readings=table.readings if table else (), fault=fault, **_UNKNOWN)
+    if table is not None:
+        sniffed = list(zip(table.dialect.columns, table.dialect.types, strict=True))
+        source = replace(source, locate=table.locate, sniffed=sniffed)
+    if contract == "quarantine":
+        called = [(file, name if len(names) == 1 else Path(file).name) for file in names]
+        source.records = _records(called, options, table.dialect if table else None, fault)
+    return source
+
+
+def _records(
+    files: list[tuple[str, str]],
+    options: Mapping[str, Any],
+    dialect: csvfile.Dialect | None,
+    fault: SourceUnreadable | None,
+) -> Records:
+    """The records of CSV files; of one that could not be understood the first line is the header."""
+    nulls = options.get("nullstr", "")
+    quote = str(options.get("quote", '"'))
+    named = options.get("names")
+    columns = tuple(named) if isinstance(named, list | tuple) else dialect.columns if dialect else ()
+    layout = Layout(
+        "csv",
+        columns,
+        delim=(dialect.delimiter if dialect else "") or guess_delimiter(files[0][0], options),
+        quote=dialect.quote if dialect else quote,
+        escape=dialect.escape if dialect else str(options.get("escape", quote)),
+        nulls=tuple(nulls) if isinstance(nulls, list | tuple) else (str(nulls),),
+        date_format=options.get("dateformat") or (dialect.date_format if dialect else None),
+        time_format=options.get("timestampformat") or (dialect.time_format if dialect else None),
+        decimal=str(options.get("decimal_separator", ".")),
+        thousands=str(options.get("thousands", "")),
+    )
+    header = dialect.header if dialect else bool(options.get("header", not columns))
+    records = Records(files, layout, options, header=header)
+    names = [name.lower() for name in records.layout.columns]
+    if fault is not None and (len(set(names)) < len(names) or len(names) < 2):
+        raise fault
+    return records
+
+
+_UNKNOWN: dict[str, Any] = {"name": "", "format": "", "size": None, "digest": str}
+"""What only the caller knows of a source."""
+
+
+def _without_types(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if key != "types"}
 
 
 def _check_renamed(paths: list[Path], given: str, database: Database, columns: list[str]) -> None:
@@ -236,6 +323,7 @@ def _frame(source: Any) -> Source:
         readings=(lambda _types: "source",),
         digest=digest.hexdigest,
         frame=table,
+        typed=True,
     )
 
 
@@ -288,6 +376,7 @@ def _stream(reader: pa.RecordBatchReader) -> Source:
         locate=locate,
         early=False,
         frame=pa.RecordBatchReader.from_batches(schema, batches()),
+        typed=True,
     )
 
 

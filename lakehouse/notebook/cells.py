@@ -13,7 +13,18 @@ from lakehouse.catalog.names import nearest
 from lakehouse.errors import LakehouseError, ParameterFault
 
 TYPES = ("df", "arrow", "pl", "relation")
-LAKE_WORDS = ("tables", "columns", "snapshots")
+LAKE_WORDS = (
+    "tables",
+    "columns",
+    "snapshots",
+    "profile",
+    "search",
+    "history",
+    "lineage",
+    "diff",
+    "queries",
+    "saved",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +36,8 @@ class Option:
     """What its value is called; None for a switch."""
     help: str
     short: str | None = None
+    many: bool = False
+    """Whether it may be given several times; its values are then joined with commas."""
 
 
 SQL_OPTIONS = (
@@ -33,6 +46,9 @@ SQL_OPTIONS = (
     Option("--at", "VERSION", "read the lake as of this snapshot id or time"),
     Option("--limit", "N", "give at most N rows"),
     Option("--timeout", "SECONDS", "stop the query after this time"),
+    Option("--save", "NAME", "keep the query under this name"),
+    Option("--with", "NAME", "put the saved query of this name before the SQL; may be repeated", many=True),
+    Option("--format", None, "lay out the SQL for reading, and run nothing"),
     Option("--no-execute", None, "show what would be run, and run nothing"),
     Option("--explain", None, "show the plan, and run nothing"),
     Option("--analyze", None, "with --explain: run the query and show where the time went"),
@@ -68,6 +84,11 @@ class Cell:
     at: Any = None
     limit: int | None = None
     timeout: float | None = None
+    save: str | None = None
+    """The name that the query is kept under."""
+    with_: tuple[str, ...] = ()
+    """Saved queries that it builds on."""
+    format: bool = False
     no_execute: bool = False
     explain: bool = False
     analyze: bool = False
@@ -121,10 +142,21 @@ def sql_cell(line: str, body: str | None, values: Mapping[str, Any]) -> Cell:
         at=options.get("--at"),
         limit=_number("--limit", options.get("--limit"), int, 0),
         timeout=_number("--timeout", options.get("--timeout"), float, 0.001),
+        save=options.get("--save"),
+        with_=tuple(filter(None, (name.strip() for name in str(options.get("--with", "")).split(",")))),
+        format="--format" in options,
         no_execute="--no-execute" in options,
         explain="--explain" in options,
         analyze="--analyze" in options,
     )
+
+
+def without_format(line: str) -> str | None:
+    """The line of `%%sql` without `--format`; None when SQL stands in it, too."""
+    _, rest = take_options(line, SQL_OPTIONS, "sql")
+    if rest[sql_start(rest) :].strip():
+        return None
+    return re.sub(r"(?:^|\s)--format(?!\S)", "", line).rstrip()
 
 
 def lake_errand(line: str) -> Errand:
@@ -167,7 +199,7 @@ def take_options(line: str, options: Sequence[Option], magic: str) -> tuple[dict
                     raise LakehouseError(f"{match[0]} needs a value", hint=f"{option.name} {option.value}")
                 value, at = given[1], given.end()
                 value = value[1:-1] if value[0] in "'\"" else value
-            found[option.name] = value
+            found[option.name] = f"{found[option.name]},{value}" if option.many and option.name in found else value
             rest = rest[: match.start()] + " " * (at - match.start()) + rest[at:]
         elif not match[0].isspace():
             begun = True

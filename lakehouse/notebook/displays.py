@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lakehouse.catalog.metadata import Snapshot
 from lakehouse.catalog.names import shown
 from lakehouse.lake import Lakehouse
 from lakehouse.query.statements import Statement
@@ -81,9 +82,7 @@ def tables(lake: Lakehouse, schema: str | None) -> Listing:
         facts = ("", "") if number is None or size is None else (f"{number:,}", _size(size))
         rows.append((name, relation.kind, *facts, relation.comment))
     where = "" if schema is None else f" in schema {schema}"
-    caption = (
-        f"{_counted(len(counts), 'table')}, {_counted(len(rows) - len(counts), 'view')}{where}, snapshot {snapshot}"
-    )
+    caption = f"{counted(len(counts), 'table')}, {counted(len(rows) - len(counts), 'view')}{where}, snapshot {snapshot}"
     return Listing(("table", "kind", "rows", "size", "comment"), rows, caption, frozenset({"rows", "size"}))
 
 
@@ -95,17 +94,14 @@ def columns(lake: Lakehouse, name: str) -> Listing:
     """
     table = lake.catalog.table(name)
     rows = [(c.name, c.type, "" if c.nullable else "NOT NULL", c.comment) for c in table.schema]
-    caption = f"{table.kind} {table.full_name}: {_counted(len(rows), 'column')}, snapshot {table.version}"
+    caption = f"{table.kind} {table.full_name}: {counted(len(rows), 'column')}, snapshot {table.version}"
     return Listing(("column", "type", "nulls", "comment"), rows, caption)
 
 
-def snapshots(lake: Lakehouse, limit: int) -> Listing:
-    """The newest commits, newest first."""
-    rows = [
-        (s.id, s.time.astimezone().strftime("%Y-%m-%d %H:%M:%S"), s.author, s.message)
-        for s in lake.catalog.snapshots(limit)
-    ]
-    caption = f"{_counted(len(rows), 'snapshot')}; read one with %%sql --at ID"
+def snapshots(found: Sequence[Snapshot]) -> Listing:
+    """Commits, in the order given."""
+    rows = [(s.id, s.time.astimezone().strftime("%Y-%m-%d %H:%M:%S"), s.author, s.message) for s in found]
+    caption = f"{counted(len(rows), 'snapshot')}; read one with %%sql --at ID"
     return Listing(("snapshot", "time", "author", "message"), rows, caption, frozenset({"snapshot"}))
 
 
@@ -113,10 +109,10 @@ def state(lake: Lakehouse) -> str:
     """One line about a lake: what it holds and at which snapshot."""
     snapshot = lake.catalog.current_snapshot()
     kinds = [r.kind for r in lake.catalog.metadata.relations(snapshot.id).values()]
-    views = f", {_counted(kinds.count('view'), 'view')}" if "view" in kinds else ""
+    views = f", {counted(kinds.count('view'), 'view')}" if "view" in kinds else ""
     pinned = " (pinned)" if lake.snapshot is not None else " (read-only)" if lake.read_only else ""
     when = snapshot.time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    return f"snapshot {snapshot.id} of {when}{pinned}, {_counted(kinds.count('table'), 'table')}{views}"
+    return f"snapshot {snapshot.id} of {when}{pinned}, {counted(kinds.count('table'), 'table')}{views}"
 
 
 def rehearsal(statements: Sequence[Statement], values: Mapping[str, Any], frames: Mapping[str, Any]) -> Text:
@@ -130,6 +126,12 @@ def rehearsal(statements: Sequence[Statement], values: Mapping[str, Any], frames
     return Text("\n".join([*parts, "nothing was run"]))
 
 
+def short(sql: str) -> str:
+    """The beginning of an SQL text on one line."""
+    line = " ".join(sql.split())
+    return line if len(line) <= 80 else line[:79] + "…"
+
+
 def _kind(value: Any) -> str:
     return f"{type(value).__module__.partition('.')[0].lstrip('_')} {type(value).__name__}"
 
@@ -139,8 +141,9 @@ def _short(value: Any) -> str:
     return text if len(text) <= 200 else text[:199] + "…"
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+def counted(number: int, what: str, several: str | None = None) -> str:
+    """A number and what is counted, in the plural where it must be."""
+    return f"{number:,} {what if number == 1 else several or f'{what}s'}"
 
 
 def _text(value: Any) -> str:

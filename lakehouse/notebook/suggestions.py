@@ -87,7 +87,7 @@ def in_lake(here: Field, cursor: int, names: Callable[[], Names]) -> Suggestions
     items: Iterable[Suggestion] = ()
     if not done:
         items = (Suggestion(word, "keyword") for word in cells.LAKE_WORDS)
-    elif done == ["columns"]:
+    elif done in (["columns"], ["profile"], ["history"], ["lineage"]):
         relations = names().relations.values()
         full = (shown(r.schema, r.name) for r in relations)
         items = (Suggestion(f"'{n}'" if " " in n else n, "table") for n in full)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -20,6 +18,7 @@ from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.catalog import Catalog
 from lakehouse.catalog.metadata import Relation, Version
 from lakehouse.catalog.names import literal, shown
+from lakehouse.catalog.recording import Recorder, headline, sql_note
 from lakehouse.catalog.running import Runner, Running
 from lakehouse.config import Settings, parse_size
 from lakehouse.errors import (
@@ -30,7 +29,7 @@ from lakehouse.errors import (
     QueryTimeout,
     TableNotFound,
 )
-from lakehouse.query import spool
+from lakehouse.query import fetching, spool
 from lakehouse.query.cache import ResultCache, key_of
 from lakehouse.query.direct import DirectScan, Lease
 from lakehouse.query.known import Known
@@ -41,7 +40,6 @@ from lakehouse.query.statements import Parser, Shape, Statement
 _BEGIN_READ = "BEGIN TRANSACTION READ ONLY"  # whatever the parser took for a read cannot write
 _UNKNOWN = -1
 _BATCH = 100_000  # rows per batch while a result is taken in
-_NOTE_SQL = 20_000  # characters of SQL kept in a commit's note; the hash is always of all of it
 
 
 @dataclass(frozen=True)
@@ -80,10 +78,11 @@ class Engine:
         self._settings = settings
         self._pinned = pinned
         self._runner = runner
-        self._parser = Parser()
+        self.parser = Parser()
         self._cache = ResultCache(parse_size(settings.query.cache_size))
         self._direct = DirectScan(database, catalog.metadata)
-        self._known = Known(database, catalog.metadata, self._parser)
+        self._known = Known(database, catalog.metadata, self.parser)
+        self._recorder = Recorder(catalog.metadata, catalog.writer)
         self._local = threading.local()
 
     def sql(
@@ -105,18 +104,19 @@ class Engine:
         if at is not None:
             engine = self._pinned(self._catalog.resolve(at))
             return engine.sql(query, params, limit=limit, timeout=timeout, tables=tables)
-        statements = self._parser.parse(query)
+        statements = self.parser.parse(query)
         check_parameters(statements, params)
         timeout = self._settings.query.timeout if timeout is None else timeout
         tables = tables or {}
         check_views(statements, tables)
+        self._recorder.prepare(statement.text for statement in statements if statement.kind in ("write", "ddl"))
         with self._registered(tables, self._database.connection()):
             results = [self._run(group, params, limit, timeout, plain=bool(tables)) for group in grouped(statements)]
         return results[-1]
 
     def close(self) -> None:
         """Free the parser."""
-        self._parser.close()
+        self.parser.close()
 
     def _run(
         self, group: list[Statement], params: Parameters, limit: int | None, timeout: float | None, *, plain: bool
@@ -130,7 +130,7 @@ class Engine:
             self._local.session = True  # from now on names and settings may mean anything in this thread
         if statement.kind in ("write", "ddl") and self._catalog.writer.active is None:
             with self._catalog.writer.transaction(
-                "sql", _headline(statement.text), **_sql_note(statement.text)
+                "sql", headline(statement.text), **sql_note(statement.text)
             ) as transaction:
                 result = self._execute(statement, params, timeout)
             result.snapshot = transaction.committed
@@ -144,7 +144,7 @@ class Engine:
         inner, end = group[1:-1], group[-1].text.lower()
         text = ";\n".join(statement.text for statement in inner)
         try:
-            with self._catalog.writer.transaction("sql", _headline(text), **_sql_note(text)) as transaction:
+            with self._catalog.writer.transaction("sql", headline(text), **sql_note(text)) as transaction:
                 results = [self._run([one], params, limit, timeout, plain=True) for one in inner]
                 if not end.startswith(("commit", "end")):
                     raise _RolledBack
@@ -159,13 +159,14 @@ class Engine:
         connection = self._database.connection()
         with self._runner.query(statement.text, connection, timeout) as running, self._explained():
             bound = bind(statement, params)
-            rows = self._runner.wait(running, lambda: _fetch(connection, statement.text, bound))
+            rows = self._runner.wait(running, lambda: fetching.fetch(connection, statement.text, bound))
+            self._recorder.record(statement.text, connection, getattr(self._local, "tables", {}), bound)
         return self._result(statement, running, rows, None, _UNKNOWN, bound=bound)
 
     def _read(
         self, statement: Statement, params: Parameters, limit: int | None, timeout: float | None, *, plain: bool
     ) -> Result:
-        shape = self._parser.inspect(statement.text)
+        shape = self.parser.inspect(statement.text)
         text = statement.text
         if limit is not None and shape is not None:
             text = f"SELECT * FROM ({text}\n) LIMIT {int(limit)}"  # on one line: carets keep their line number
@@ -243,12 +244,12 @@ class Engine:
         if not self._known.repeats(read.shape, read.relations):
             return self._take_all(connection, read), True
         with faults.translated():
-            reader, types = _open(connection, read.text, read.parameters, _BATCH)
+            reader, types = fetching.opened(connection, read.text, read.parameters, _BATCH)
             table, complete = spool.first(reader, parse_size(self._settings.query.buffer_size))
         return Rows(table, types), complete
 
     def _take_all(self, connection: duckdb.DuckDBPyConnection, read: _Read) -> Rows:
-        reader, types = _open(connection, read.text, read.parameters, _BATCH)
+        reader, types = fetching.opened(connection, read.text, read.parameters, _BATCH)
         size, limit = parse_size(self._settings.query.buffer_size), parse_size(self._settings.storage.max_temp_size)
         with faults.translated():
             return Rows(spool.whole(reader, size, self._database.temp, limit), types)
@@ -270,11 +271,11 @@ class Engine:
         def reader(batch_rows: int) -> Any:
             connection, stack = connect()
             try:
-                opened, _ = _open(connection, read.text, read.parameters, batch_rows)
+                opened, _ = fetching.opened(connection, read.text, read.parameters, batch_rows)
             except BaseException:
                 stack.close()
                 raise
-            batches = _drained(opened, stack)
+            batches = fetching.drained(opened, stack)
             # A generator that is never started never ends: then the connection goes with it all the same.
             weakref.finalize(batches, stack.close)
             return pa.RecordBatchReader.from_batches(opened.schema, batches)
@@ -369,28 +370,6 @@ class _RolledBack(Exception):
     """The script itself asked for ROLLBACK."""
 
 
-def _open(
-    connection: duckdb.DuckDBPyConnection, text: str, parameters: Any, batch_rows: int
-) -> tuple[pa.RecordBatchReader, tuple[str, ...]]:
-    with faults.translated():
-        connection.execute(text, parameters)
-        types = tuple(str(column[1]) for column in connection.description or ())
-        return connection.to_arrow_reader(batch_rows), types
-
-
-def _fetch(connection: duckdb.DuckDBPyConnection, text: str, parameters: Any) -> Rows:
-    connection.execute(text, parameters)
-    description = connection.description
-    if not description:
-        return Rows(pa.table({}), ())
-    return Rows(connection.to_arrow_table(), tuple(str(column[1]) for column in description))
-
-
-def _drained(reader: pa.RecordBatchReader, stack: ExitStack) -> Iterator[pa.RecordBatch]:
-    with stack, faults.translated():
-        yield from reader
-
-
 def _current(connection: duckdb.DuckDBPyConnection) -> int:
     row = connection.execute(f"FROM {ALIAS}.current_snapshot()").fetchone()
     assert row is not None
@@ -403,12 +382,3 @@ def _end(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute("ROLLBACK")
     except duckdb.Error:
         pass
-
-
-def _headline(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 80 else line[:79] + "…"
-
-
-def _sql_note(text: str) -> dict[str, Any]:
-    return {"sql": text[:_NOTE_SQL], "sql_sha256": hashlib.sha256(text.encode()).hexdigest(), "at": time.time()}

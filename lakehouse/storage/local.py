@@ -37,7 +37,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from lakehouse.errors import KeyInvalid, ObjectNotFound
+from lakehouse.errors import KeyInvalid, LakehouseError, ObjectNotFound
 from lakehouse.storage import names
 from lakehouse.storage.base import (
     Data,
@@ -183,6 +183,32 @@ class LocalStore(ObjectStore):
         with translated("cleaning", self.folder):
             sizes = [*self._dead(dry_run=dry_run), *self._hidden(dry_run=dry_run)]
         return Cleaned(len(sizes), sum(sizes))
+
+    def check(self, *, content: bool = False) -> Iterator[tuple[str, str]]:
+        """What is wrong with the objects, as (what, key).
+
+        Args:
+            content: also read each one and compare its hash.
+        """
+        with translated("checking objects", self.folder):
+            for path, raw in self._tree.walk():
+                if not path[-1].endswith(names.OBJECT):
+                    continue
+                try:
+                    key = check_key(raw.decode())
+                except (KeyInvalid, UnicodeDecodeError):
+                    yield "a folder that is no object's", "/".join(path)
+                    continue
+                try:
+                    with self.open(key) as stream:
+                        stream.read(1)
+                        found = _hash_of(stream) if content else None
+                    if found is not None and found != self.head(key).sha256:
+                        yield f"its content is not what was put (SHA-256 {found[:12]}…)", key
+                except ObjectNotFound:
+                    continue  # deleted meanwhile, or an empty folder
+                except (LakehouseError, OSError) as error:
+                    yield f"it cannot be read: {str(error).splitlines()[0]}", key
 
     def _etag(self, key: str) -> str | None:
         try:
@@ -333,6 +359,15 @@ def _write(file: int, piece: bytes) -> None:
     left = memoryview(piece)
     while left:
         left = left[os.write(file, left) :]
+
+
+def _hash_of(stream: BinaryIO) -> str:
+    """The SHA-256 of all of an open file."""
+    stream.seek(0)
+    digest = hashlib.sha256()
+    while piece := stream.read(1 << 20):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _sync(folder: Path) -> None:

@@ -20,6 +20,7 @@ from lakehouse.errors import (
     LakehouseError,
     LakeReadOnly,
     LakeUnusable,
+    NotFound,
     ParameterFault,
     QueryError,
     QueryTimeout,
@@ -677,3 +678,79 @@ def test_completion_on_a_lake_of_a_thousand_tables(session):
     assert session.complete("%sql SELECT * FROM table_099|") == [f"table_{i:04}" for i in range(990, 1000)]
     assert session.complete("%%sql\nSELECT t.| FROM table_0500 t") == [f"column_{i}" for i in range(10)]
     assert session.complete("%%sql\nSELECT column_9|") == ["column_9"]
+
+
+# Saved queries, formatting, and what %lake tells
+
+
+def test_saved_queries_are_built_upon(session):
+    session["least"] = 1
+    assert rows(session.run("%%sql --save late1\nSELECT id, delay FROM flights WHERE delay >= $least"))
+    session.run("%%sql --save late2 --with late1 --no-execute\nSELECT * FROM late1 WHERE delay = 2")
+    assert rows(session.run("%%sql --with late2 --with late1\nSELECT count(*) FROM late2 JOIN late1 USING (id)")) == [
+        (3,)
+    ]
+    assert rows(session.run("%sql --with=late2 SELECT count(*) FROM late2")) == [(3,)]
+    plan = session.run("%%sql --with late2 --explain\nSELECT * FROM late2")
+    assert "flights" in repr(plan)
+    assert "WITH late1 AS" in repr(session.run("%sql --with late2 --no-execute FROM late2"))
+    session.run("%sql --with late2 --output three SELECT count(*) FROM late2")
+    assert rows(session["three"]) == [(3,)]
+    assert "late2" in repr(session.run("%lake saved"))
+    assert repr(session.run("%lake saved late2")) == "SELECT * FROM late1 WHERE delay = 2"
+
+
+def test_saving_goes_wrong_in_words(session):
+    assert "cannot be the name" in session.fails("%%sql --save my-query\nSELECT 1", LakehouseError)
+    assert "one SELECT" in session.fails("%%sql --save gone\nDELETE FROM flights", QueryError)
+    assert rows(session.run("%sql SELECT count(*) FROM flights")) == [(10,)]
+    assert "no saved query 'nope'" in session.fails("%sql --with nope SELECT 1", NotFound)
+    session.run("%sql --save a --no-execute SELECT 1 AS x")
+    assert "would read itself" in session.fails("%%sql --save a --with a\nSELECT 1", QueryError)
+    session.run("%lake lake --read-only")
+    session.fails("%%sql --save late3\nSELECT 1", LakeReadOnly)
+
+
+def test_format_lays_out_the_cell_and_runs_nothing(session, monkeypatch):
+    replaced = []
+    monkeypatch.setattr(
+        session.shell, "set_next_input", lambda text, replace=False: replaced.append((text, replace)), raising=False
+    )
+    shown = session.run(
+        "%%sql --format --limit 5\nSELECT id, -- the key\ndelay FROM flights WHERE delay>1 AND id<$least"
+    )
+    assert repr(shown) == ("select\n    id,  -- the key\n    delay\nfrom flights\nwhere delay > 1 and id < $least")
+    assert replaced == [(f"%%sql --limit 5\n{shown!r}\n", True)]
+    assert repr(session.run("%sql --format DELETE FROM flights")) == "DELETE from flights"  # of DML it knows little
+    assert rows(session.run("%sql SELECT count(*) FROM flights")) == [(10,)]
+    session.fails("%%sql --format\nSELEC 1", SyntaxFault)
+
+
+def test_lake_tells_what_is_in_it(session):
+    profile = session.run("%lake profile flights")
+    assert profile["delay"].distinct == 3
+    assert "late" in repr(session.run("%lake search late"))
+    assert "column odd name" in repr(session.run("%lake search odd flights"))
+    session.run("%sql INSERT INTO flights VALUES (10, 0, 'f')")
+    history = repr(session.run("%lake history flights"))
+    assert history.count("\n") == 4
+    assert "INSERT INTO flights" in history
+    assert "1 snapshot;" in repr(session.run("%lake history flights 1"))
+    lineage = session.run("%lake lineage late")
+    assert "flights" in repr(lineage)
+    assert "flights" in repr(session.run("%lake diff 1 3"))
+    queries = repr(session.run("%lake queries 2"))
+    assert "INSERT INTO flights" in queries
+    assert "2 queries" in queries
+    assert "duckdb_tables" not in repr(session.run("%lake queries"))  # what we ask ourselves is no part of it
+    for words, kind in (
+        ("profile nowhere", TableNotFound),
+        ("profile", LakehouseError),
+        ("search", LakehouseError),
+        ("history flights many", LakehouseError),
+        ("diff 1", LakehouseError),
+        ("queries 0", LakehouseError),
+        ("saved nothing", NotFound),
+        ("profile flights --at 1", LakehouseError),
+    ):
+        session.fails(f"%lake {words}", kind)

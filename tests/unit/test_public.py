@@ -21,6 +21,7 @@ def test_public_names_are_these():
         "__version__",
         "load_ipython_extension",
         "open",
+        "restore",
     ]
 
 

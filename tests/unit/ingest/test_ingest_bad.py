@@ -196,7 +196,14 @@ def test_wrong_arguments(lake, tmp_path, unchanged):
     source = tmp_path / "a.csv"
     unchanged(errors.IngestError, "no option 'delimiter'", lambda: lake.ingest(source, "t", options={"delimiter": ","}))
     unchanged(errors.IngestError, "'avro' is not a format", lambda: lake.ingest(source, "t", format="avro"))
-    unchanged(errors.IngestError, "'upsert' is not a mode", lambda: lake.ingest(source, "t", mode="upsert"))
+    unchanged(errors.IngestError, "'update' is not a mode", lambda: lake.ingest(source, "t", mode="update"))
+    unchanged(errors.IngestError, "'strict' is not a contract", lambda: lake.ingest(source, "t", contract="strict"))
+    unchanged(errors.IngestError, "needs the columns", lambda: lake.ingest(source, "t", mode="upsert"))
+    unchanged(errors.IngestError, "no meaning with mode='append'", lambda: lake.ingest(source, "t", key="id"))
+    unchanged(
+        errors.IngestError, "different column names", lambda: lake.ingest(source, "t", mode="upsert", key=["id", "ID"])
+    )
+    unchanged(errors.IngestError, "no column 'nr'", lambda: lake.ingest(source, "new", mode="upsert", key="nr"))
     unchanged(errors.IngestError, "cannot be a object", lambda: lake.ingest(source, "t", options={"nullstr": object()}))
     unchanged(errors.IngestError, "a int cannot be loaded", lambda: lake.ingest(42, "t"))
     unchanged(errors.LakehouseError, "is not a table name", lambda: lake.ingest(source, "a b c"))
@@ -273,17 +280,17 @@ def test_a_stream_that_breaks(lake, unchanged):
 
 
 def test_a_file_that_changes_while_it_is_read(lake, tmp_path, unchanged, monkeypatch):
-    from lakehouse.ingest import load
+    from lakehouse.ingest import write
 
     (tmp_path / "a.csv").write_text(GOOD)
-    land = load.land
+    land = write.land
 
     def slow(*args):
         rows = land(*args)
         (tmp_path / "a.csv").write_text(GOOD + "3,c,3.5\n")
         return rows
 
-    monkeypatch.setattr(load, "land", slow)
+    monkeypatch.setattr(write, "land", slow)
     unchanged(UNREADABLE, "changed while it was read", lambda: lake.ingest(tmp_path / "a.csv", "new"))
 
 

@@ -327,6 +327,8 @@ def test_what_lake_takes() -> None:
     assert options("%lake |", suggestions.in_lake) == list(cells.LAKE_WORDS)
     assert options("%lake t|", suggestions.in_lake) == ["tables"]
     assert options("%lake columns fl|", suggestions.in_lake) == ["flights"]
+    for word in ("profile", "history", "lineage"):
+        assert options(f"%lake {word} fl|", suggestions.in_lake) == ["flights"]
     assert options("%lake columns odd|", suggestions.in_lake) == []
     assert options("%lake columns stats.|", suggestions.in_lake) == ["stats.daily"]
     assert options("%lake tables st|", suggestions.in_lake) == ["stats"]

@@ -1,0 +1,64 @@
+"""The notes of commits, kept in the state file when their snapshots expire.
+
+A note says what a commit did: which file was loaded, which query ran. Whether a file was loaded before, and where
+a table came from, must be known also when nobody can read the lake as of that commit any more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+
+import msgspec
+
+from lakehouse.catalog.metadata import Metadata, Relation, Snapshot
+from lakehouse.state import State
+
+COMPACT = "compact"
+"""The operation of commits that only lay the same rows down in other files."""
+
+
+def keep(state: State, snapshots: Iterable[Snapshot]) -> None:
+    """Copy the notes of snapshots that are about to expire."""
+    rows = [(s.id, s.time.isoformat(), s.author, s.message, s.note, s.changes) for s in snapshots]
+    with state.write() as connection:
+        connection.executemany("INSERT OR REPLACE INTO note VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+
+def expired(state: State, text: str = "", live: Iterable[int] = ()) -> list[Snapshot]:
+    """The commits whose snapshots are gone, newest first.
+
+    Args:
+        state: the state file.
+        text: only those whose changes contain this.
+        live: ids of snapshots that are still there: copied, but not expired after all.
+    """
+    there = set(live)
+    rows = state.read(
+        "SELECT snapshot, time, author, message, changes, note FROM note WHERE instr(changes, ?) > 0 OR ? = ''"
+        " ORDER BY snapshot DESC",
+        (text, text),
+    )
+    return [
+        Snapshot(r[0], datetime.fromisoformat(r[1]), r[2], r[3], r[4] or "", r[5]) for r in rows if r[0] not in there
+    ]
+
+
+def of_table(metadata: Metadata, state: State, relation: Relation, live: list[Snapshot]) -> list[Snapshot]:
+    """The commits that changed what is in a table, newest first; see `Catalog.notes`."""
+    pattern = re.compile(rf"(?:^|,)[a-z_]+:{relation.id}(?:,|$)")
+    ids = {snapshot.id for snapshot in live}
+    gone = [s for s in expired(state, f":{relation.id}", ids) if pattern.search(s.changes)]
+    newest = metadata.current()
+    return [s for s in [*live, *gone] if s.id <= newest and operation(s) != COMPACT]
+
+
+def operation(snapshot: Snapshot) -> str | None:
+    """The one word in the note that says what a commit did; None when another program made it."""
+    try:
+        note = msgspec.json.decode(snapshot.note or "{}")
+    except msgspec.DecodeError:
+        return None
+    found = note.get("operation") if isinstance(note, dict) else None
+    return found if isinstance(found, str) else None

@@ -1,0 +1,170 @@
+"""What a source may change of a table: `contract=` of `lake.ingest`.
+
+    None           the columns must be those of the table by name, the values must fit its types
+    "evolve"       missing columns are added, and types widened where a value needs it, in a commit before
+    "freeze"       any difference of columns or types is refused, all of them in one message
+    "quarantine"   rows that do not fit are set aside (see rejects.py), the rest lands
+
+Types are widened within whole numbers only. DuckLake 1.5 would also take DOUBLE, but can then lose the minimum and
+maximum of the column and leave out filters that are not true of every row (measured).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import get_args
+
+import duckdb
+
+from lakehouse.catalog.attach import ALIAS
+from lakehouse.catalog.catalog import Catalog
+from lakehouse.catalog.names import quote
+from lakehouse.errors import IngestError, SchemaMismatch
+from lakehouse.ingest import exact
+from lakehouse.ingest.land import Columns
+from lakehouse.ingest.receipt import Contract, Target
+
+Run = Callable[[str], duckdb.DuckDBPyConnection]
+
+_SHOWN = 40  # differences in one message
+
+
+def check(contract: str | None) -> None:
+    """Refuse a word that is no contract."""
+    if contract is not None and contract not in get_args(Contract):
+        raise IngestError(f"{contract!r} is not a contract", hint="evolve, freeze or quarantine; none: as it is now")
+
+
+def check_names(source: str, table: str, found: Columns, known: Columns) -> None:
+    """Refuse a source whose columns are not those of the table.
+
+    Raises:
+        SchemaMismatch: names what is too many and what is missing.
+    """
+    have, want = {name.lower(): name for name, _ in found}, {name.lower(): name for name, _ in known}
+    extra = [have[key] for key in have if key not in want]
+    missing = [want[key] for key in want if key not in have]
+    if not extra and not missing:
+        return
+    parts = []
+    if extra:
+        parts.append(f"the source has {', '.join(extra[:8])}, which the table has not")
+    if missing:
+        parts.append(f"the table has {', '.join(missing[:8])}, which the source has not")
+    raise SchemaMismatch(
+        f"the columns of {source} do not fit {table}: {'; '.join(parts)}",
+        hint="add or rename columns, use contract='evolve', load into another table, or use mode='replace'",
+    )
+
+
+def freeze(run: Run, source: str, table: str, reading: str, found: Columns, known: Columns, *, typed: bool) -> None:
+    """Refuse any difference between a source and a table.
+
+    Args:
+        run: executes SQL.
+        source: its name.
+        table: its name.
+        reading: the FROM clause that reads the source with its own types.
+        found: the columns of the source.
+        known: the columns of the table.
+        typed: the source says itself of what types its columns are (a frame, Parquet): then they must be the same.
+            Of text the values must fit.
+
+    Raises:
+        SchemaMismatch: with every difference, column by column.
+    """
+    have, want = {name.lower(): (name, kind) for name, kind in found}, {name.lower(): kind for name, kind in known}
+    lines = [
+        f"{name}: not in the table (the source has {kind})" for key, (name, kind) in have.items() if key not in want
+    ]
+    lines += [f"{name}: not in the source (the table has {kind})" for name, kind in known if name.lower() not in have]
+    other = [(name, kind, want[key]) for key, (name, kind) in have.items() if key in want and kind != want[key]]
+    examples = dict.fromkeys((name for name, _, _ in other), "") if typed else _misfits(run, reading, other)
+    for name, kind, wanted in other:
+        if name in examples:
+            shown = f" (such as {examples[name]})" if examples[name] else ""
+            lines.append(f"{name}: {wanted} in the table, {kind} in the source{shown}")
+    if lines:
+        more = f"\n  and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+        raise SchemaMismatch(
+            f"{source} differs from the frozen {table}:" + "".join(f"\n  {line}" for line in lines[:_SHOWN]) + more,
+            hint="mend the source; or let the table change with contract='evolve'",
+        )
+
+
+def evolve(run: Run, source: str, reading: str, found: Columns, known: Columns) -> None:
+    """Find out whether the table must change for a source.
+
+    Raises:
+        Evolution: how, in a transaction of its own.
+        SchemaMismatch: no widening makes the values fit.
+    """
+    spelled = {name.lower(): (name, kind) for name, kind in known}
+    other = [(n, kind, spelled[n.lower()][1]) for n, kind in found if n.lower() in spelled]
+    other = [(name, kind, old) for name, kind, old in other if kind != old]
+    misfits = _misfits(run, reading, other)
+    changes: dict[str, tuple[str | None, str]] = {}
+    for name, kind, old in other:
+        if name not in misfits:
+            continue
+        to = _wider(run, old, kind)
+        if to is None or to == old:
+            raise SchemaMismatch(
+                f"the value {misfits[name]} of column {name} of {source} does not fit {old},"
+                " and no wider type that keeps every value holds both",
+                hint="mend the source, change the column yourself, or set such rows aside with contract='quarantine'",
+            )
+        changes[spelled[name.lower()][0]] = (old, to)
+    changes.update({name: (None, kind) for name, kind in found if name.lower() not in spelled})
+    if changes:
+        raise Evolution(changes)
+
+
+class Evolution(Exception):
+    """The table must change before a load.
+
+    That cannot be in the load's own transaction: DuckLake 1.5 loses the minimum and maximum of a column whose type
+    changes in a transaction that also inserts, takes those of the next rows for all of them, and later leaves out
+    filters that seem to be true of every row.
+    """
+
+    def __init__(self, changes: dict[str, tuple[str | None, str]]) -> None:
+        super().__init__(changes)
+        self.changes = changes
+        """The old type (None: a new column) and the new one by column."""
+
+
+def change(catalog: Catalog, target: Target, changes: dict[str, tuple[str | None, str]]) -> None:
+    """Add and widen columns in one commit; what somebody else has changed meanwhile is left alone.
+
+    DuckLake takes several changes of these two kinds in one transaction, unlike renaming.
+    """
+    with catalog.writer.transaction("ddl", f"evolve {target.full_name}: {', '.join(changes)}") as transaction:
+        relation = catalog.find(quote(target.schema, target.name))
+        table = quote(ALIAS, relation.schema, relation.name)
+        now = {name.lower(): kind for name, kind in catalog.describe(relation)}
+        for name, (old, new) in changes.items():
+            if old is None and name.lower() not in now:
+                transaction.execute(f"ALTER TABLE {table} ADD COLUMN {quote(name)} {new}")
+            elif old is not None and now.get(name.lower()) == old:
+                transaction.execute(f"ALTER TABLE {table} ALTER COLUMN {quote(name)} SET DATA TYPE {new}")
+
+
+def _wider(run: Run, old: str, new: str) -> str | None:
+    """The type that holds all values of both; None when we do not widen like that."""
+    if not (exact.whole(old) and exact.whole(new)):
+        return None
+    row = run(f"SELECT typeof(CASE WHEN true THEN NULL::{old} ELSE NULL::{new} END)").fetchone()
+    return str(row[0]) if row else None
+
+
+def _misfits(run: Run, reading: str, columns: list[tuple[str, str, str]]) -> dict[str, str]:
+    """Of columns (name, type given, type wanted) those with a value that does not fit, each with an example."""
+    if not columns:
+        return {}
+    tests = []
+    for name, given, wanted in columns:
+        _, misfit = exact.fitting(quote(name), given, wanted)
+        tests.append(f"any_value(CAST({quote(name)} AS VARCHAR)) FILTER ({misfit})")
+    row = run(f"SELECT {', '.join(tests)} FROM {reading}").fetchone() or ()
+    return {name: value[:60] for (name, _, _), value in zip(columns, row, strict=True) if value is not None}

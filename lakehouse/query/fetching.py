@@ -1,0 +1,38 @@
+"""Rows on their way out of DuckDB."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from lakehouse.catalog import faults
+from lakehouse.query.result import Rows
+
+
+def opened(
+    connection: duckdb.DuckDBPyConnection, text: str, parameters: Any, batch_rows: int
+) -> tuple[pa.RecordBatchReader, tuple[str, ...]]:
+    """Run a query; its rows as a stream, and the DuckDB types of its columns."""
+    with faults.translated():
+        connection.execute(text, parameters)
+        types = tuple(str(column[1]) for column in connection.description or ())
+        return connection.to_arrow_reader(batch_rows), types
+
+
+def fetch(connection: duckdb.DuckDBPyConnection, text: str, parameters: Any) -> Rows:
+    """Run a statement and take its few rows; none when it gives none."""
+    connection.execute(text, parameters)
+    description = connection.description
+    if not description:
+        return Rows(pa.table({}), ())
+    return Rows(connection.to_arrow_table(), tuple(str(column[1]) for column in description))
+
+
+def drained(reader: pa.RecordBatchReader, stack: ExitStack) -> Iterator[pa.RecordBatch]:
+    """The batches of a stream; what was held open for it is let go at its end."""
+    with stack, faults.translated():
+        yield from reader
