@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
@@ -102,15 +102,7 @@ def loads(catalog: Catalog, target: Target) -> Iterator[tuple[int, dict[str, Any
     dropped and made again has none.
     """
     if relation := _find(catalog, target.schema, target.name):
-        for snapshot in catalog.notes(relation):
-            if _deleted(snapshot, relation.id):
-                break
-            note = _decoded(snapshot.note)
-            loaded = note.get("operation") == "ingest"
-            if loaded:
-                yield snapshot.id, note
-            if target.mode != "append" or (loaded and note.get("mode") == "replace"):
-                break  # what came before is gone; and a table that was changed since is not what was loaded
+        yield from _loads(catalog, relation, target)
     if rejects := _find(catalog, target.schema, target.rejects):
         for snapshot in catalog.notes(rejects):
             note = _decoded(snapshot.note)
@@ -141,6 +133,32 @@ def earlier(catalog: Catalog, target: Target, digest: str) -> Receipt | None:
     return None
 
 
+def _loads(
+    catalog: Catalog, relation: Relation, target: Target, until: int | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    for snapshot in catalog.notes(relation):
+        if until is not None and snapshot.id > until:
+            continue  # a rollback took it away
+        note = _decoded(snapshot.note)
+        if note.get("operation") == "rollback":
+            until = int(note["version"])
+            if before := note.get("anew", {}).get(shown(relation.schema, relation.name)):
+                yield from _loads(catalog, replace(relation, id=before), target, until)
+                return
+            continue
+        if _deleted(snapshot, relation.id):
+            return
+        done = reversed(note.get("parts", [])) if note.get("operation") == "publish" else [note]
+        for one in done:
+            # The commit itself is about this table, whatever it was called then; its parts may be about others.
+            here = one is note or one.get("table") == target.full_name
+            loaded = here and one.get("operation") == "ingest"
+            if loaded:
+                yield snapshot.id, one
+            if target.mode != "append" or (loaded and one.get("mode") == "replace"):
+                return  # what came before is gone; and a table that was changed since is not what was loaded
+
+
 def _find(catalog: Catalog, schema: str, name: str) -> Relation | None:
     try:
         return catalog.find(quote(schema, name))
@@ -151,6 +169,8 @@ def _find(catalog: Catalog, schema: str, name: str) -> Relation | None:
 def _deleted(snapshot: Snapshot, table: int) -> bool:
     """Whether a commit took rows out of a table; an update, which puts as many in, does not."""
     changes = set(snapshot.changes.split(","))
+    if f"inline_flush:{table}" in changes:
+        return False  # rows that moved from the catalog into a file
     if not changes & {f"deleted_from_table:{table}", f"inlined_delete:{table}"}:
         return False
     return not changes & {f"inserted_into_table:{table}", f"inlined_insert:{table}"}
