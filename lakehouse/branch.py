@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER, MARKER_FILE, Database
-from lakehouse.catalog.definition import Definitions, changed_ids
-from lakehouse.catalog.history import between, carry_tags, note
+from lakehouse.catalog.history.definition import Definitions, changed_ids
+from lakehouse.catalog.history.past import attached
+from lakehouse.catalog.history.revert import Revert, Source, touched
+from lakehouse.catalog.history.rollback import between, carry_tags, note
 from lakehouse.catalog.metadata import Relation, Snapshot
 from lakehouse.catalog.names import quote, shown
-from lakehouse.catalog.past import attached
-from lakehouse.catalog.revert import Revert, Source, touched
 from lakehouse.errors import AlreadyExists, Conflict, DiskFull, LakehouseError, LakeReadOnly, QueryError
 from lakehouse.state import FILE_NAME as STATE_FILE
 

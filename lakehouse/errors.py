@@ -209,7 +209,7 @@ class JournalError(LakehouseError):
 
 
 class TraceInvalid(LakehouseError):
-    """This cannot be a trace: content that is no JSON, an odd uid, tag or scope."""
+    """What cannot be a trace: content that is no JSON, an odd uid, tag or scope."""
 
     code = "trace_invalid"
 

@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse import config, state
 from lakehouse.branch import BRANCHES_FOLDER, Branch
-from lakehouse.catalog import restore as restoring
 from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER, MARKER_FILE, Database
-from lakehouse.catalog.backup import Backup, BackupReport
 from lakehouse.catalog.catalog import Catalog
-from lakehouse.catalog.diff import Diff, diff
-from lakehouse.catalog.doctor import Doctor
-from lakehouse.catalog.findings import Diagnosis
-from lakehouse.catalog.history import rollback_lake
+from lakehouse.catalog.history.diff import Diff, diff
+from lakehouse.catalog.history.rollback import rollback_lake
 from lakehouse.catalog.lock import WriterLock
-from lakehouse.catalog.maintenance import Maintenance
-from lakehouse.catalog.manifest import Manifest
 from lakehouse.catalog.metadata import Metadata, Version
-from lakehouse.catalog.restore import RestoreReport
 from lakehouse.catalog.running import Runner
 from lakehouse.catalog.writer import LOCK_FILE, Transaction, Writer
 from lakehouse.errors import DiskFull, LakeTooNew, LakeUnusable
+from lakehouse.health import restore as restoring
+from lakehouse.health.backup import Backup, BackupReport
+from lakehouse.health.doctor import Doctor
+from lakehouse.health.findings import Diagnosis
+from lakehouse.health.maintenance import Maintenance
+from lakehouse.health.manifest import Manifest
+from lakehouse.health.restore import RestoreReport
 from lakehouse.ingest.load import Ingest
 from lakehouse.pathway.store import Pathway
 from lakehouse.query import history

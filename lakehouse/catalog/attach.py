@@ -11,7 +11,7 @@ import re
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,8 @@ class Database:
             config["memory_limit"] = settings.query.memory_limit
         if settings.query.threads:
             config["threads"] = settings.query.threads
+        with suppress(OSError):  # DuckDB removes a temporary folder that it made, with what others keep in it
+            self.temp.mkdir(parents=True, exist_ok=True)
         try:
             self.root = duckdb.connect(":memory:", config=config)
         except duckdb.Error as error:

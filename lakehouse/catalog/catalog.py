@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from lakehouse.catalog import faults, history, notes
+from lakehouse.catalog import faults, notes
 from lakehouse.catalog import search as searching
 from lakehouse.catalog.attach import ALIAS, Database
+from lakehouse.catalog.history import rollback as history
+from lakehouse.catalog.history.tags import Tags
 from lakehouse.catalog.metadata import Metadata, Relation, Snapshot, Version
 from lakehouse.catalog.names import nearest, quote, shown, split
 from lakehouse.catalog.search import Hit
 from lakehouse.catalog.table import Table
-from lakehouse.catalog.tags import Tags
 from lakehouse.catalog.writer import Writer
 from lakehouse.errors import LakehouseError, QueryError, SchemaNotFound, TableNotFound
 from lakehouse.state import State
@@ -164,9 +165,7 @@ class Catalog:
 
     def rollback(self, relation: Relation, version: Version, *, allow_schema_change: bool) -> int:
         """Give a table the rows it had; see `Table.rollback`."""
-        return history.rollback_table(
-            self, self._database, relation, version, allow_schema_change=allow_schema_change
-        )
+        return history.rollback_table(self, self._database, relation, version, allow_schema_change=allow_schema_change)
 
     def search(self, text: str, limit: int | None = None) -> list[Hit]:
         """Tables, views and schemas in which every word of a text is found, the best first.

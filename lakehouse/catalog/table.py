@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lakehouse.catalog import layout
 from lakehouse.catalog import profile as profiling
 from lakehouse.catalog.attach import ALIAS
-from lakehouse.catalog.lineage import Direction, Lineage, lineage
+from lakehouse.catalog.lineage.graph import Direction, Lineage, lineage
 from lakehouse.catalog.metadata import Relation, Snapshot, Version
 from lakehouse.catalog.names import literal, nearest, quote, shown
 from lakehouse.errors import ColumnNotFound, LakehouseError, QueryError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from lakehouse.catalog.catalog import Catalog
-    from lakehouse.catalog.history import Change
+    from lakehouse.catalog.history.rollback import Change
     from lakehouse.catalog.layout import DataFile
     from lakehouse.catalog.profiles import Profile
 

@@ -9,7 +9,7 @@ import click
 from lakehouse.cli.shared import as_json, opened, print_json
 
 if TYPE_CHECKING:
-    from lakehouse.catalog.maintenance import Report
+    from lakehouse.health.maintenance import Report
 
 _COLORS = {"ok": "green", "note": "yellow", "fault": "red"}
 older_than = click.option("--older-than", metavar="AGE", help="Such as 30d, 12h or '2 weeks'.")

@@ -16,9 +16,9 @@ import pyarrow as pa
 from lakehouse.catalog import faults
 from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.catalog import Catalog
+from lakehouse.catalog.lineage.recording import Recorder, headline, sql_note
 from lakehouse.catalog.metadata import Relation, Version
 from lakehouse.catalog.names import literal, shown
-from lakehouse.catalog.recording import Recorder, headline, sql_note
 from lakehouse.catalog.running import Runner, Running
 from lakehouse.config import Settings, parse_size
 from lakehouse.errors import (

@@ -7,8 +7,8 @@ import pytest
 from test_disk_full import disk, says_full  # noqa: F401  # the fixture: a small disk of our own
 
 import lakehouse
-from lakehouse.catalog import manifest, restore
 from lakehouse.errors import DiskFull, LakehouseError
+from lakehouse.health import manifest, restore
 from lakehouse.lake import verify_backup
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import lakehouse
 from lakehouse import errors
-from lakehouse.catalog import leftovers
+from lakehouse.health import leftovers
 
 OPEN = "import lakehouse\nlake = lakehouse.open(args[0])\nsay({'ready': 1})\nsys.stdin.readline()\n"
 ROUNDS = 4

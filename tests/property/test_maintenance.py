@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lakehouse
-from lakehouse.catalog import inventory
+from lakehouse.health import inventory
 
 NUMBERS = st.integers(0, 60)
 STEPS = st.one_of(

@@ -5,7 +5,7 @@ import pytest
 
 import lakehouse
 from lakehouse import errors
-from lakehouse.catalog import leftovers
+from lakehouse.health import leftovers
 
 
 def rows(lake, table):

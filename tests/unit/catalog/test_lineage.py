@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 import lakehouse
-from lakehouse.catalog.recording import Recorder
+from lakehouse.catalog.lineage.recording import Recorder
 from lakehouse.cli import main
 from lakehouse.errors import LakehouseError
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lakehouse.catalog import reads
+from lakehouse.catalog.lineage import reads
 
 RAW = {"raw"}
 

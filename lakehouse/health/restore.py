@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lakehouse.catalog import manifest
 from lakehouse.catalog.attach import DATA_FOLDER, MARKER_FILE
-from lakehouse.catalog.manifest import Entry, Manifest
 from lakehouse.errors import BackupUnusable, LakeUnusable
+from lakehouse.health import manifest
+from lakehouse.health.manifest import Entry, Manifest
 from lakehouse.storage.faults import translated
 from lakehouse.storage.local import LocalStore
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import duckdb
 
-from lakehouse.catalog import checksums, inventory
 from lakehouse.catalog.attach import Database
-from lakehouse.catalog.findings import Book
-from lakehouse.catalog.inventory import Inventory, Known
-from lakehouse.catalog.manifest import hash_of
 from lakehouse.catalog.metadata import Metadata, visible
 from lakehouse.catalog.names import exactly, literal, shown
 from lakehouse.errors import LakehouseError
+from lakehouse.health import checksums, inventory
+from lakehouse.health.findings import Book
+from lakehouse.health.inventory import Inventory, Known
+from lakehouse.health.manifest import hash_of
 from lakehouse.state import State
 
 _BATCH = 200  # footers read in one query

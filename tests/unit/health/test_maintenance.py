@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import lakehouse
-from lakehouse.catalog import inventory
-from lakehouse.catalog.guard import guarded
 from lakehouse.errors import ConfigError, LakeReadOnly, LockTimeout, QueryError, SnapshotNotFound, TableNotFound
+from lakehouse.health import inventory
+from lakehouse.health.guard import guarded
 from lakehouse.state import FILE_NAME
 
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from lakehouse.catalog import reads
+from lakehouse.catalog.lineage import reads
+from lakehouse.catalog.lineage.recording import UNKNOWN, Entry, Read, Resolver
 from lakehouse.catalog.metadata import Metadata
 from lakehouse.catalog.names import shown
 from lakehouse.catalog.notes import COMPACT
-from lakehouse.catalog.recording import UNKNOWN, Entry, Read, Resolver
 
 if TYPE_CHECKING:
     from lakehouse.catalog.catalog import Catalog

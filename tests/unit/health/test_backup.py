@@ -7,12 +7,12 @@ import pytest
 from click.testing import CliRunner
 
 import lakehouse
-from lakehouse.catalog import manifest
-from lakehouse.catalog.backup import without_secrets
-from lakehouse.catalog.maintenance import Maintenance
 from lakehouse.cli import main
 from lakehouse.config import Settings
 from lakehouse.errors import BackupUnusable, LakeUnusable
+from lakehouse.health import manifest
+from lakehouse.health.backup import without_secrets
+from lakehouse.health.maintenance import Maintenance
 from lakehouse.lake import verify_backup
 
 
@@ -232,7 +232,7 @@ def test_secrets_are_left_out_of_the_settings():
 
 
 def test_a_secret_is_taken_out_by_its_line(monkeypatch):
-    from lakehouse.catalog import backup
+    from lakehouse.health import backup
 
     hints = backup.get_type_hints
 

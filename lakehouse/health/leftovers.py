@@ -10,8 +10,8 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from lakehouse.catalog import inventory
-from lakehouse.catalog.inventory import Footprint, footprint
+from lakehouse.health import inventory
+from lakehouse.health.inventory import Footprint, footprint
 
 _OURS = re.compile(r"(unzip-|duckdb_temp_|\.?tmp).*|.*\.(arrow|tmp)")  # the folder may be shared with others
 _BRANCH_LOCK = "branch.lock"  # held by the process whose branch it is

@@ -26,16 +26,17 @@ from typing import Any, get_type_hints
 import duckdb
 
 from lakehouse import __version__, config, state
-from lakehouse.catalog import checksums, extensions, faults, inventory, journals
+from lakehouse.catalog import extensions, faults
 from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER, MARKER_FILE, Database
 from lakehouse.catalog.catalog import Catalog
-from lakehouse.catalog.guard import guarded
-from lakehouse.catalog.inventory import Known
-from lakehouse.catalog.manifest import FORMAT, INCOMING, Entry, Manifest, Place
 from lakehouse.catalog.names import literal
 from lakehouse.catalog.writer import LOCK_FILE
 from lakehouse.config import Settings
 from lakehouse.errors import BackupUnusable, DiskFull, LakeUnusable, ObjectNotFound
+from lakehouse.health import checksums, inventory, journals
+from lakehouse.health.guard import guarded
+from lakehouse.health.inventory import Known
+from lakehouse.health.manifest import FORMAT, INCOMING, Entry, Manifest, Place
 from lakehouse.storage.faults import translated
 from lakehouse.storage.local import LocalStore
 

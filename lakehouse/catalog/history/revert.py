@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import duckdb
 
 from lakehouse.catalog.attach import ALIAS
-from lakehouse.catalog.definition import Definition, Definitions, comments, create_table, create_view
+from lakehouse.catalog.history.definition import Definition, Definitions, comments, create_table, create_view
 from lakehouse.catalog.metadata import Relation, Snapshot
 from lakehouse.catalog.names import quote, shown
 from lakehouse.catalog.writer import Transaction

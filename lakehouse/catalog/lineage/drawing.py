@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lakehouse.catalog.lineage import Edge, Lineage, Node
+    from lakehouse.catalog.lineage.graph import Edge, Lineage, Node
 
 _SHOWN = 8  # sources of one kind that one table shows; the rest are counted
 _SHAPES = {

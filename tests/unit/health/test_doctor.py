@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 import lakehouse
-from lakehouse.catalog import inventory
 from lakehouse.cli import main
+from lakehouse.health import inventory
 from lakehouse.lake import diagnose
 
 

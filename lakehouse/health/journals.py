@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lakehouse.catalog.attach import DATA_FOLDER
-from lakehouse.catalog.findings import Book
 from lakehouse.errors import LakehouseError
+from lakehouse.health.findings import Book
 from lakehouse.journal import Journal
 
 _ELSEWHERE = frozenset({DATA_FOLDER, "objects", "tmp", "branches"})

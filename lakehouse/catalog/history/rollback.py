@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.catalog import faults
 from lakehouse.catalog.attach import ALIAS, Database
-from lakehouse.catalog.definition import Definition, Definitions, changed_ids, differences
+from lakehouse.catalog.history.definition import Definition, Definitions, changed_ids, differences
+from lakehouse.catalog.history.past import attached, exactly_read
+from lakehouse.catalog.history.revert import Done, Revert, Source, touched
 from lakehouse.catalog.metadata import Relation, Snapshot, Version
 from lakehouse.catalog.names import literal, quote, shown
-from lakehouse.catalog.past import attached, exactly_read
-from lakehouse.catalog.revert import Done, Revert, Source, touched
 from lakehouse.errors import LakehouseError, QueryError, SchemaMismatch
 
 if TYPE_CHECKING:

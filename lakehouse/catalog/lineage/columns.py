@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.catalog import reads
+from lakehouse.catalog.lineage import reads
+from lakehouse.catalog.lineage.reads import Named
+from lakehouse.catalog.lineage.recording import Read, Resolver
 from lakehouse.catalog.metadata import Relation
-from lakehouse.catalog.reads import Named
-from lakehouse.catalog.recording import Read, Resolver
 from lakehouse.errors import LakehouseError
 
 if TYPE_CHECKING:
     from sqlglot import exp
 
     from lakehouse.catalog.catalog import Catalog
-    from lakehouse.catalog.commits import Commit, Names, Step
-    from lakehouse.catalog.lineage import Columns
+    from lakehouse.catalog.lineage.commits import Commit, Names, Step
+    from lakehouse.catalog.lineage.graph import Columns
 
 _LITERAL = re.compile(r"'(?:[^']|'')*'|\b\d+(?:\.\d+)?\b")  # statements that differ only in these are as one
 _Found = dict[str, set[tuple[str, str]] | None]

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from lakehouse.catalog import reads
 from lakehouse.catalog.attach import ALIAS
+from lakehouse.catalog.lineage import reads
+from lakehouse.catalog.lineage.reads import Named
 from lakehouse.catalog.metadata import Metadata, visible
 from lakehouse.catalog.names import literal, shown
-from lakehouse.catalog.reads import Named
 from lakehouse.errors import LakehouseError
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from collections import defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from lakehouse.catalog.drawing import caption, folded, subtitle, title
+from lakehouse.catalog.lineage.drawing import caption, folded, subtitle, title
 
 if TYPE_CHECKING:
-    from lakehouse.catalog.lineage import Edge, Lineage, Node
+    from lakehouse.catalog.lineage.graph import Edge, Lineage, Node
 
 _HEIGHT, _ROW, _MARGIN = 44, 64, 16
 _LONGEST = 34  # characters of a name; the whole of it shows when the pointer rests on the box

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from lakehouse.catalog import reads
-from lakehouse.catalog.commits import Commit, Names, Row, Step, commits, key, pairs
+from lakehouse.catalog.lineage.commits import Commit, Names, Row, Step, commits, key, pairs
+from lakehouse.catalog.lineage import reads
+from lakehouse.catalog.lineage.recording import UNKNOWN, Read, Resolver, headline
 from lakehouse.catalog.names import shown
-from lakehouse.catalog.recording import UNKNOWN, Read, Resolver, headline
 from lakehouse.errors import LakehouseError
 
 if TYPE_CHECKING:
@@ -102,19 +102,19 @@ class Lineage:
 
     def tree(self) -> str:
         """The graph as indented text."""
-        from lakehouse.catalog import drawing
+        from lakehouse.catalog.lineage import drawing
 
         return drawing.tree(self)
 
     def mermaid(self) -> str:
         """The graph as a Mermaid flowchart."""
-        from lakehouse.catalog import drawing
+        from lakehouse.catalog.lineage import drawing
 
         return drawing.mermaid(self)
 
     def svg(self) -> str:
         """The graph as an SVG picture that needs nothing from elsewhere."""
-        from lakehouse.catalog.picture import svg
+        from lakehouse.catalog.lineage.picture import svg
 
         return svg(self)
 
@@ -172,7 +172,7 @@ def lineage(
         graph.down(root)
 
     def columns() -> Columns:
-        from lakehouse.catalog.columns import columns as find
+        from lakehouse.catalog.lineage.columns import columns as find
 
         return find(catalog, names, graph.steps_of(relation.id, version), relation, version)
 

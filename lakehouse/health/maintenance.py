@@ -14,15 +14,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from lakehouse.catalog import checksums, faults, inventory, leftovers, notes
+from lakehouse.catalog import faults, notes
 from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.catalog import Catalog
-from lakehouse.catalog.guard import guarded
-from lakehouse.catalog.inventory import Footprint, footprint
 from lakehouse.catalog.metadata import Relation, visible
 from lakehouse.catalog.names import literal, shown
 from lakehouse.config import Settings, parse_age, parse_size
 from lakehouse.errors import LakeReadOnly, LakeUnusable, QueryError, TableNotFound
+from lakehouse.health import checksums, inventory, leftovers
+from lakehouse.health.guard import guarded
+from lakehouse.health.inventory import Footprint, footprint
 from lakehouse.storage.local import LocalStore
 
 _FEW = 100  # rows and deletes that may stay in the catalog: a file of so few costs more than it saves

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.catalog.attach import Database
-from lakehouse.catalog.definition import Definition, Definitions, changed_ids, differences
-from lakehouse.catalog.history import between, count_changes
+from lakehouse.catalog.history.definition import Definition, Definitions, changed_ids, differences
+from lakehouse.catalog.history.revert import touched
+from lakehouse.catalog.history.rollback import between, count_changes
 from lakehouse.catalog.metadata import Relation, Snapshot, Version
 from lakehouse.catalog.names import shown
-from lakehouse.catalog.revert import touched
 from lakehouse.errors import LakehouseError
 
 if TYPE_CHECKING:

@@ -15,16 +15,17 @@ from pathlib import Path
 import duckdb
 
 from lakehouse import config, state
-from lakehouse.catalog import checksums, datacheck, extensions, faults, inventory, journals, leftovers
+from lakehouse.catalog import extensions, faults
 from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER, MARKER_FILE, Database
-from lakehouse.catalog.findings import Book, Diagnosis
-from lakehouse.catalog.guard import guarded
 from lakehouse.catalog.lock import WriterLock
 from lakehouse.catalog.metadata import Metadata
 from lakehouse.catalog.names import literal
 from lakehouse.catalog.writer import LOCK_FILE
 from lakehouse.config import Settings, parse_age
 from lakehouse.errors import ConfigError, LakehouseError
+from lakehouse.health import checksums, datacheck, inventory, journals, leftovers
+from lakehouse.health.findings import Book, Diagnosis
+from lakehouse.health.guard import guarded
 from lakehouse.storage.local import LocalStore
 
 _LITTLE, _NOTHING = 1 << 30, 16 << 20  # bytes free: worth a note; no commit is safe to fit

@@ -1,0 +1,1 @@
+"""The past of tables: changes, differences, going back, and names for snapshots."""

@@ -1,0 +1,1 @@
+"""Keeping a lake healthy: maintenance, the doctor, backup and restore."""
