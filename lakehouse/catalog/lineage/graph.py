@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from lakehouse.catalog.lineage.commits import Commit, Names, Row, Step, commits, key, pairs
 from lakehouse.catalog.lineage import reads
+from lakehouse.catalog.lineage.commits import Commit, Names, Row, Step, commits, key, pairs
 from lakehouse.catalog.lineage.recording import UNKNOWN, Read, Resolver, headline
 from lakehouse.catalog.names import shown
 from lakehouse.errors import LakehouseError
