@@ -44,6 +44,8 @@ class Transaction:
     """Whether the lock is held and DuckDB may have a transaction under way."""
     altered: set[int] = field(default_factory=set)
     """Ids of the tables whose columns were changed in it."""
+    retyped: bool = False
+    """Whether it has changed the type of a column."""
 
     @property
     def committed(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +39,7 @@ from lakehouse.query.script import Parameters, bind, check_parameters, check_vie
 from lakehouse.query.statements import Parser, Shape, Statement
 
 _BEGIN_READ = "BEGIN TRANSACTION READ ONLY"  # whatever the parser took for a read cannot write
+_RETYPES = re.compile(r"\bTYPE\b", re.IGNORECASE)
 _UNKNOWN = -1
 _BATCH = 100_000  # rows per batch while a result is taken in
 
@@ -157,9 +159,18 @@ class Engine:
     def _execute(self, statement: Statement, params: Parameters, timeout: float | None) -> Result:
         """A statement with effects: its few result rows are taken at once; the caller knows the snapshot."""
         connection = self._database.connection()
+        transaction = self._catalog.writer.active
+        if transaction is not None and transaction.retyped and statement.kind == "write":
+            # DuckLake would lose the column's statistics, and later queries would skip rows (seen on 1.5.5).
+            raise QueryError(
+                "rows cannot be written in a transaction that has changed the type of a column",
+                hint="commit the ALTER first, then write",
+            )
         with self._runner.query(statement.text, connection, timeout) as running, self._explained():
             bound = bind(statement, params)
             rows = self._runner.wait(running, lambda: fetching.fetch(connection, statement.text, bound))
+            if transaction is not None and statement.verb == "ALTER" and _RETYPES.search(statement.text):
+                transaction.retyped = True
             self._recorder.record(statement.text, connection, getattr(self._local, "tables", {}), bound)
         return self._result(statement, running, rows, None, _UNKNOWN, bound=bound)
 

@@ -150,7 +150,7 @@ class History:
         query_id, snapshot, rows = (None, None, None) if result is None else _facts(result)
         # Whatever was given: the error that says it is no parameters is noted as well.
         names = tuple(params) if isinstance(params, Mapping) else len(params) if isinstance(params, list | tuple) else 0
-        text = str(sql)[:_SQL]
+        text = str(sql)[:_SQL].encode("utf-8", "backslashreplace").decode()  # whatever was given is kept
         self._file.add((query_id, text, names, snapshot, rows, elapsed, status, code, started, os.getpid()))
 
     def close(self) -> None:
@@ -190,7 +190,7 @@ class _File:
                 return
             try:
                 self._write(mine)
-            except (LakehouseError, OSError, ImportError) as error:
+            except (LakehouseError, OSError, ImportError, ValueError) as error:
                 if not self._warned:
                     self._warned = True
                     _log.warning("the query history is not kept: %s", getattr(error, "message", error))

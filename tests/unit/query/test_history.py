@@ -256,3 +256,9 @@ def test_values_and_ordinary_sql_are_as_they_are(lake):
 def test_long_texts_are_cut(lake):
     lake.sql("SELECT 1 -- " + "x" * 50_000)
     assert len(lake.queries()[0].sql) == 20_000
+
+
+def test_text_that_is_no_text_is_noted_as_far_as_it_can_be(lake):
+    with pytest.raises(LakehouseError):
+        lake.sql("SELECT '\ud800'")
+    assert lake.queries()[0].sql == "SELECT '\\ud800'"

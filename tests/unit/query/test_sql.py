@@ -608,3 +608,17 @@ def test_text_that_is_no_text_is_refused(lake):
     with pytest.raises(errors.LakehouseError):
         lake.sql("SELECT '\ud800'")
     assert lake.sql("BEGIN; SELECT 1; ROLLBACK").fetchall() == []
+
+
+def test_rows_are_not_written_after_a_type_was_changed_in_the_same_transaction(lake):
+    lake.sql("CREATE TABLE t AS SELECT i::INTEGER AS id FROM range(100) r(i)")
+    alter = "ALTER TABLE t ALTER COLUMN id SET DATA TYPE BIGINT"
+    with pytest.raises(errors.QueryError, match="changed the type"), lake.transaction():
+        lake.sql(alter)
+        lake.sql("INSERT INTO t VALUES (1)")
+    with pytest.raises(errors.QueryError, match="changed the type"):
+        lake.sql(f"BEGIN; {alter}; INSERT INTO t VALUES (1); COMMIT")
+    assert lake.catalog.table("t").schema[0].type == "INTEGER"
+    lake.sql(f"BEGIN; INSERT INTO t VALUES (1); {alter}; COMMIT")
+    lake.sql("INSERT INTO t VALUES (-1)")
+    assert lake.sql("SELECT count(*) FROM t WHERE id < 50").fetchall() == [(52,)]
