@@ -15,6 +15,9 @@ _FULL = re.compile(r"no space left on device|database or disk is full|disk quota
 _FAILING = re.compile(r"disk I/O error", re.I)  # what SQLite says when it cannot make room for its log, too
 _STREAMED = re.compile(r"([A-Z][A-Za-z]+(?: [A-Za-z]+)*) Error: ")
 _MISSING = re.compile(r"(?:Table(?: Function)?|View|Schema|Catalog) (?:with name|\") ?\"?([^\s\"!]+)")
+_LOST = re.compile(
+    r"(?:No files found that match the pattern|Cannot open file) \"([^\"]*/(?:lakehouse|ducklake)-[0-9a-f-]{36}\.parquet)\""
+)
 _CANDIDATE = re.compile(r'Did you mean "?([^"\n]+?)"?\?')
 
 
@@ -68,6 +71,11 @@ def translate(error: Exception) -> errors.LakehouseError:
     if "too many columns on ducklake_inlined" in text:
         return errors.QueryError(
             "a table made in SQL has at most 1,997 columns", hint="load wider ones with lake.ingest, or split the table"
+        )
+    if lost := _LOST.search(text):
+        return errors.LakeUnusable(
+            f"a data file of the lake is missing: {lost[1]}",
+            hint="lakehouse doctor tells whose rows it held; restore it from a backup",
         )
     if isinstance(error, duckdb.OutOfMemoryException) or "max_temp_directory_size" in text:
         return errors.QueryMemory(

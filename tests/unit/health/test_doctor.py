@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 import lakehouse
+from lakehouse import errors
 from lakehouse.cli import main
 from lakehouse.health import inventory
 from lakehouse.lake import diagnose
@@ -68,6 +69,9 @@ def test_a_missing_data_file(full):
     assert "1,000 rows" in what
     assert "backup" in diagnose(full.path).faults[0].advice
     assert "missing" in faults(full, repair=True)[0][0]  # that is nothing to be repaired
+    for query in ("SELECT sum(x) FROM t WHERE x > 3", "SELECT sum(x) FROM t AT (VERSION => 2)"):
+        with pytest.raises(errors.LakeUnusable, match="a data file of the lake is missing"):
+            full.sql(query)
 
 
 def test_a_cut_data_file(full):
