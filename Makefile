@@ -45,7 +45,7 @@ check: $(VENV)/.bench ## Lint, types and the floors
 
 test: $(VENV)/.bench check ## Check, then run all tests
 	@sh scripts/system-packages.sh
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 bench: $(VENV)/.bench ## Measure, each figure beside its limit
 	@$(BIN)/python benchmarks/run.py

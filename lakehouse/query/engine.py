@@ -23,6 +23,7 @@ from lakehouse.catalog.names import literal, shown
 from lakehouse.catalog.running import Runner, Running
 from lakehouse.config import Settings, parse_size
 from lakehouse.errors import (
+    LakeUnusable,
     NotFound,
     QueryCancelled,
     QueryError,
@@ -201,8 +202,8 @@ class Engine:
                 return self._read_rows(read, snapshot, limit, timeout, lease)
             except (QueryTimeout, QueryCancelled, QueryMemory):
                 raise
-            except (NotFound, QueryError):
-                pass  # DuckLake tells it again in terms of the lake instead of its files
+            except (NotFound, QueryError, LakeUnusable):
+                pass  # DuckLake tells it again in terms of the lake instead of its files, or knows newer files
         return self._read_rows(read, snapshot, limit, timeout, None)
 
     def _read_rows(
