@@ -31,6 +31,8 @@ def _own_environment(monkeypatch):
     """No test depends on the settings of whoever runs it."""
     for name in [name for name in os.environ if name.startswith("LAKEHOUSE_")]:
         monkeypatch.delenv(name)
+    if sys.argv[:1] == ["-c"]:  # so a worker of pytest-xdist is started
+        monkeypatch.setattr(sys, "argv", ["pytest"])
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -197,6 +198,8 @@ class Catalog:
         """The entry of the same table at another snapshot, whatever it was called then."""
         if found := self.metadata.relation(relation.id, snapshot):
             return found
+        if (before := notes.before(self.notes(relation), relation)) is not None:  # a rollback made it anew
+            return self.find_by_id(replace(relation, id=before), snapshot)
         raise TableNotFound(
             f"{relation.kind} '{relation.name}' is not there at snapshot {snapshot}",
             hint="it was made later, or dropped, or another has its name now: ask lake.catalog.table() for that one",

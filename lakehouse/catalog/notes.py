@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
 from lakehouse.catalog.metadata import Metadata, Relation, Snapshot
+from lakehouse.catalog.names import shown
 from lakehouse.state import State
 
 COMPACT = "compact"
@@ -54,11 +56,25 @@ def of_table(metadata: Metadata, state: State, relation: Relation, live: list[Sn
     return [s for s in [*live, *gone] if s.id <= newest and operation(s) != COMPACT]
 
 
+def before(commits: Iterable[Snapshot], relation: Relation) -> int | None:
+    """The id that a table had before a rollback made it anew; None when none did."""
+    for snapshot in commits:
+        note = _decoded(snapshot)
+        id = note.get("anew", {}).get(shown(relation.schema, relation.name))
+        if note.get("operation") == "rollback" and isinstance(id, int) and id < relation.id:
+            return id
+    return None
+
+
 def operation(snapshot: Snapshot) -> str | None:
     """The one word in the note that says what a commit did; None when another program made it."""
+    found = _decoded(snapshot).get("operation")
+    return found if isinstance(found, str) else None
+
+
+def _decoded(snapshot: Snapshot) -> dict[str, Any]:
     try:
         note = msgspec.json.decode(snapshot.note or "{}")
     except msgspec.DecodeError:
-        return None
-    found = note.get("operation") if isinstance(note, dict) else None
-    return found if isinstance(found, str) else None
+        return {}
+    return note if isinstance(note, dict) else {}

@@ -317,3 +317,18 @@ def test_a_rollback_by_time_and_by_name(lake):
     lake.sql("INSERT INTO t VALUES (3)")
     lake.rollback(moment)
     assert rows(lake, "t") == [(1,)]
+
+
+def test_a_table_made_anew_goes_back_further(lake):
+    lake.sql("CREATE TABLE t AS SELECT i AS x FROM range(5) r(i)")
+    first = lake.catalog.current_snapshot().id
+    lake.sql("ALTER TABLE t ADD COLUMN more INTEGER")
+    lake.catalog.table("t").rollback(first, allow_schema_change=True)
+    lake.sql("DELETE FROM t WHERE x = 1")
+    lake.sql("ALTER TABLE t ADD COLUMN again INTEGER")
+    table = lake.catalog.table("t")
+    assert table.at(first).row_count == 5
+    table.rollback(first, allow_schema_change=True)
+    assert lake.sql("SELECT sum(x), count(*) FROM t").fetchall() == [(10, 5)]
+    lake.catalog.table("t").rollback(first)
+    assert lake.sql("FROM t ORDER BY x").fetchall() == [(i,) for i in range(5)]

@@ -48,6 +48,7 @@ def everything(lake):
 
 
 def test_a_restored_lake_is_the_same_lake(full, tmp_path):
+    full.queries()  # what was asked is in its file now
     report = full.backup(tmp_path / "backup")
     assert report.snapshot == full.catalog.current_snapshot().id
     assert report.left_out == ("queries.sqlite: it belongs to this place, or is none of the lake's files",)
