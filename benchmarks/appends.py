@@ -22,7 +22,7 @@ def measure(quick: bool) -> Report:
             sync()
             theirs.append(_delta(folder, appends, rows))
             optimizing.append(_optimized(folder))
-        with scratch() as folder, lakehouse.open(folder / "lake", settings={"query": {"cache_size": 0}}) as lake:
+        with scratch() as folder, lakehouse.open(folder / "lake", settings={"query": {"cache_size": "0MB"}}) as lake:
             sync()
             ours.append(timed(lambda lake=lake: [lake.ingest(_frame(i, rows), "t") for i in range(appends)]))
             ask = lambda lake=lake: lake.sql("SELECT sum(x), count(*) FROM t").fetchall()  # noqa: E731

@@ -16,7 +16,19 @@ from pathlib import Path
 
 from _report import Line, table
 
-SCRIPTS = ("start", "catalog", "commits", "ingest_csv", "tpch", "crash")
+SCRIPTS = (
+    "start",
+    "catalog",
+    "commits",
+    "ingest_csv",
+    "tpch",
+    "upsert",
+    "appends",
+    "profile",
+    "rollback",
+    "scale",
+    "crash",
+)
 
 
 def main() -> None:

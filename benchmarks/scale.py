@@ -37,7 +37,7 @@ def measure(quick: bool) -> Report:
 def _calls(path: Path, repeats: int) -> dict[str, list[float]]:
     works = {"open and close": lambda: lakehouse.open(path).close()}
     seconds = rounds(repeats, **works)
-    with lakehouse.open(path, settings={"query": {"cache_size": 0}}) as lake:
+    with lakehouse.open(path, settings={"query": {"cache_size": "0MB"}}) as lake:
         works = {
             "list the tables": lake.catalog.tables,
             "the newest 20 snapshots": lambda: lake.catalog.snapshots(20),
