@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.lock import WriterLock
 from lakehouse.catalog.metadata import Metadata
 from lakehouse.catalog.names import literal
+from lakehouse.catalog.origin import origin
 from lakehouse.config import CatalogSettings
 from lakehouse.errors import DiskFull, LakeReadOnly, QueryError
 
@@ -189,12 +189,9 @@ def _end(transaction: Transaction) -> None:
 
 
 def _origin() -> dict[str, str]:
-    """Where the write came from: the notebook or script, as far as the process knows."""
-    if notebook := os.environ.get("JPY_SESSION_NAME"):
-        return {"notebook": notebook}
-    if sys.argv and sys.argv[0] not in ("", "-", "-c"):
-        return {"script": sys.argv[0]}
-    return {}
+    """The notebook or script that writes, for the note of its commits."""
+    found = origin()
+    return {found.kind: found.name} if found.name is not None else {}
 
 
 @cache

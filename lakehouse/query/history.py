@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import sys
 import threading
 import time
 import weakref
@@ -21,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from lakehouse.catalog.origin import origin
 from lakehouse.errors import LakehouseError, QueryCancelled, QueryError, QueryTimeout
 from lakehouse.state import State
 
@@ -241,7 +241,7 @@ def _facts(result: Result) -> tuple[str, int, int | None]:
 def _row(note: _Note) -> _Note:
     query_id, sql, names, snapshot, rows, elapsed, status, code, started, process = note
     named = ",".join(map(str, names)) if isinstance(names, tuple) else ",".join(str(i + 1) for i in range(names))
-    return query_id, masked(sql), named, snapshot, rows, elapsed, status, code, started, origin(), process
+    return query_id, masked(sql), named, snapshot, rows, elapsed, status, code, started, str(origin()), process
 
 
 def _query(row: _Note) -> Query:
@@ -257,15 +257,3 @@ def masked(sql: str) -> str:
         sql = f"{sql[: found.end()]}***)"  # to the very end: where a definition ends is for a parser to say
     sql = _ASSIGNED.sub(r"\1***", sql)
     return _IN_URL.sub(r"\1***@", sql)
-
-
-def origin() -> str:
-    """Where this process's queries come from."""
-    if notebook := os.environ.get("JPY_SESSION_NAME"):
-        return f"notebook {notebook}"
-    program = sys.argv[0] if sys.argv else ""
-    if Path(program).name == "lakehouse" or program.endswith("lakehouse/cli/__main__.py"):
-        return "command line"
-    if Path(program).name == "ipykernel_launcher.py":
-        return "notebook"
-    return "Python" if program in ("", "-", "-c") else f"script {program}"

@@ -338,12 +338,12 @@ def test_compaction_is_no_source(orders):
 
 
 def test_who_ran_it(orders, monkeypatch):
-    monkeypatch.setenv("JPY_SESSION_NAME", "/work/monthly.ipynb")
+    monkeypatch.setenv("JPY_SESSION_NAME", "reports/monthly.ipynb")
     orders.sql("INSERT INTO summary SELECT 'x', 1, 2 FROM raw")
     monkeypatch.delenv("JPY_SESSION_NAME")
     found = of(orders, "summary")
     ran = [node for node in found.nodes if node.kind == "notebook"]
-    assert [node.name for node in ran] == ["/work/monthly.ipynb"]
+    assert [node.name for node in ran] == ["reports/monthly.ipynb"]
     assert "monthly.ipynb (notebook) · ran, snapshot 4" in found.tree()
     assert any(node.kind == "script" for node in found.nodes)
 

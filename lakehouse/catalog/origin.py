@@ -1,0 +1,33 @@
+"""Where what this process does comes from: a notebook, a script, the command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What runs in this process, as far as the process knows."""
+
+    kind: Literal["notebook", "script", "command line", "Python"]
+    name: str | None = None
+    """Path of the notebook or script; None when it is not known, or when there is none."""
+
+    def __str__(self) -> str:
+        return self.kind if self.name is None else f"{self.kind} {self.name}"
+
+
+def origin() -> Origin:
+    """The origin of this process; JupyterLab tells its kernels the path of their notebook."""
+    if notebook := os.environ.get("JPY_SESSION_NAME"):
+        return Origin("notebook", notebook)
+    program = sys.argv[0] if sys.argv else ""
+    if Path(program).name == "ipykernel_launcher.py":
+        return Origin("notebook")
+    if Path(program).name == "lakehouse" or program.endswith("lakehouse/cli/__main__.py"):
+        return Origin("command line")
+    return Origin("Python") if program in ("", "-", "-c") else Origin("script", program)
