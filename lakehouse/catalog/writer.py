@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import getpass
-import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -18,12 +17,13 @@ import msgspec
 
 from lakehouse.catalog import faults
 from lakehouse.catalog.attach import ALIAS, Database
+from lakehouse.catalog.flush import flush_folder, flushing
 from lakehouse.catalog.lock import WriterLock
 from lakehouse.catalog.metadata import Metadata
 from lakehouse.catalog.names import literal
 from lakehouse.catalog.origin import origin
 from lakehouse.config import CatalogSettings
-from lakehouse.errors import DiskFull, LakeReadOnly, QueryError
+from lakehouse.errors import LakeReadOnly, QueryError
 
 LOCK_FILE = "write.lock"
 _CLOCK_SLACK = 2.0  # seconds a file system's clock may lag behind ours
@@ -144,37 +144,18 @@ class Writer:
             f" extra_info => {literal(note)})"
         )
 
+    def flushing(self, file: Path) -> AbstractContextManager[None]:
+        """While a data file is written: flush what is there already. The commit flushes the rest.
+
+        Raises:
+            DiskFull: a flush failed.
+        """
+        return flushing(file) if self._settings.sync else nullcontext()
+
     def _sync(self, started: float) -> None:
-        """Flush the data files of this transaction: DuckDB does not, and the catalog will point at them."""
+        """Flush the data files of this transaction."""
         if self._settings.sync:
-            _sync_folder(self._database.data, started - _CLOCK_SLACK)
-
-
-def _sync_folder(folder: Path, since: float) -> None:
-    """Fsync every file and folder below `folder` that changed since a moment, deepest first."""
-    try:
-        entries = list(os.scandir(folder))
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                _sync_folder(Path(entry.path), since)
-        if os.stat(folder).st_mtime < since:
-            return
-        for entry in entries:
-            if entry.is_file(follow_symlinks=False) and entry.stat().st_mtime >= since:
-                _sync_path(entry.path)
-        _sync_path(folder)
-    except FileNotFoundError:
-        return  # nothing was ever written there
-    except OSError as error:
-        raise DiskFull(f"{folder} could not be flushed to the disk: {error.strerror}; nothing was committed") from None
-
-
-def _sync_path(path: str | Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            flush_folder(self._database.data, started - _CLOCK_SLACK)
 
 
 def _end(transaction: Transaction) -> None:

@@ -14,7 +14,7 @@ def written(work: Work, landing: Landing, reading: str, source: str) -> Counts:
     """Write the rows that a FROM clause gives, in the mode of the load."""
     if landing.create and landing.wide:
         work.undo.callback(narrow, work.catalog.writer, landing)
-    place = (work.database, work.catalog.metadata, work.run)
+    place = (work.database, work.catalog, work.run)
     if work.target.mode != "upsert":
         return Counts(inserted=land(*place, landing, reading, work.undo))
     key = upsert.check_key(work.target.key, landing.columns, source)
