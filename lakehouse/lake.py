@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import weakref
@@ -14,16 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import config, state
-from lakehouse.branch import BRANCHES_FOLDER, Branch
-from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER, MARKER_FILE, Database
+from lakehouse.branch import Branch
+from lakehouse.catalog.attach import Database
 from lakehouse.catalog.catalog import Catalog
 from lakehouse.catalog.history.diff import Diff, diff
 from lakehouse.catalog.history.rollback import rollback_lake
-from lakehouse.catalog.lock import WriterLock
 from lakehouse.catalog.metadata import Metadata, Version
 from lakehouse.catalog.running import Runner
-from lakehouse.catalog.writer import LOCK_FILE, Transaction, Writer
-from lakehouse.errors import DiskFull, LakeTooNew, LakeUnusable
+from lakehouse.catalog.writer import Transaction, Writer
+from lakehouse.errors import LakeUnusable
+from lakehouse.folder import FORMAT, OBJECTS_FOLDER, PATHWAY_FOLDER, create, folder_of, is_lake
 from lakehouse.health import restore as restoring
 from lakehouse.health.backup import Backup, BackupReport
 from lakehouse.health.doctor import Doctor
@@ -35,7 +34,6 @@ from lakehouse.ingest.load import Ingest
 from lakehouse.pathway.store import Pathway
 from lakehouse.query import history
 from lakehouse.query.engine import Engine
-from lakehouse.query.files import written
 from lakehouse.query.saved import Saved
 from lakehouse.query.script import Parameters
 from lakehouse.storage.caps import CappedStore, ReadOnlyStore
@@ -46,16 +44,7 @@ if TYPE_CHECKING:
     from lakehouse.query.result import Result
     from lakehouse.storage.base import ObjectStore
 
-FORMAT = 1
-"""The layout of a lake folder; raised when an older version could no longer read it."""
-
-_DEFAULT_PATH = "lake"
 _PINNED_KEPT = 4
-OBJECTS_FOLDER = "objects"
-PATHWAY_FOLDER = "pathway"
-_OURS = frozenset(
-    {MARKER_FILE, CATALOG_FILE, DATA_FOLDER, OBJECTS_FOLDER, LOCK_FILE, config.FILE_NAME, "tmp", state.FILE_NAME}
-) | {history.FILE_NAME, PATHWAY_FOLDER, BRANCHES_FOLDER}
 
 
 class Lakehouse:
@@ -276,10 +265,10 @@ def open(
     """
     folder = folder_of(path)
     effective = config.load(folder, settings)
-    if not _is_lake(folder):
+    if not is_lake(folder):
         if read_only or at is not None:
             raise LakeUnusable(f"there is no lake at {folder}", hint="create it with lakehouse init, or by opening it")
-        _create(folder, effective)
+        create(folder, effective)
     if at is None:
         return Lakehouse(folder, effective, read_only=read_only, version=None)
     with Lakehouse(folder, effective, read_only=True, version=None) as newest:
@@ -311,83 +300,3 @@ def diagnose(path: str | os.PathLike[str] | None = None, *, checksums: bool = Fa
     """Look at a lake in whatever state it is; see `Lakehouse.doctor`."""
     doctor = Doctor(folder_of(path), objects=OBJECTS_FOLDER, format=FORMAT)
     return doctor.examine(checksums=checksums, repair=repair)
-
-
-def folder_of(path: str | os.PathLike[str] | None = None) -> Path:
-    """The lake folder that a path means: itself, else `$LAKEHOUSE_PATH`, else `./lake`.
-
-    Raises:
-        LakeUnusable: no folder can be there: too long a name, a NUL, bytes that are no text, an unknown `~user`.
-    """
-    given = path or os.environ.get(config.PATH_VARIABLE) or _DEFAULT_PATH
-    try:
-        folder = Path(given).expanduser().absolute()
-        str(folder).encode()
-        folder.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        pass  # it may be made, and that says what is wrong
-    except (OSError, ValueError, RuntimeError, TypeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        shown = str(given).encode("utf-8", "backslashreplace").decode()[:200]
-        raise LakeUnusable(f"{shown!r} cannot be a lake folder: {reason}", hint="give the path of a folder") from None
-    return folder
-
-
-def exists(path: str | os.PathLike[str] | None = None) -> bool:
-    """Whether a lake stands at a path (the same default as `open`); errors as `open` raises them."""
-    return _is_lake(folder_of(path))
-
-
-def _is_lake(folder: Path) -> bool:
-    """Whether a finished lake stands there.
-
-    Raises:
-        LakeUnusable: the path is a file or cannot be read.
-        LakeTooNew: a newer version wrote it.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise LakeUnusable(f"{folder} is a file, not a lake folder", hint="give the path of a folder")
-    marker = folder / MARKER_FILE
-    try:
-        content = marker.read_text("utf-8")
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise LakeUnusable(f"{marker} cannot be read: {error.strerror}", hint="check its permissions") from None
-    try:
-        found = int(json.loads(content)["format"])
-    except (ValueError, KeyError, TypeError):
-        raise LakeUnusable(f"{marker} is damaged", hint=f'it should read {{"format": {FORMAT}}}') from None
-    if found > FORMAT:
-        raise LakeTooNew(
-            f"the lake {folder} has format {found}; this version reads up to {FORMAT}",
-            hint="upgrade lakehouse-workbench",
-        )
-    if not (folder / CATALOG_FILE).is_file():
-        raise LakeUnusable(f"the lake {folder} has lost its catalog ({CATALOG_FILE})", hint="restore it from a backup")
-    return True
-
-
-def _create(folder: Path, settings: config.Settings) -> None:
-    """Make a lake folder; two processes that try at once make one lake."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        strangers = sorted(p.name for p in folder.iterdir() if p.name not in _OURS and not p.name.startswith("."))
-    except OSError as error:
-        raise LakeUnusable(f"the lake folder {folder} cannot be made: {error.strerror}") from None
-    strangers = [name for name in strangers if not name.startswith(CATALOG_FILE)]
-    if strangers:
-        raise LakeUnusable(
-            f"{folder} is not a lake: it holds other things ({', '.join(strangers[:3])})",
-            hint="give an empty or a new folder",
-        )
-    with WriterLock(folder / LOCK_FILE).hold(settings.catalog.lock_timeout):
-        if _is_lake(folder):
-            return
-        try:
-            (folder / DATA_FOLDER).mkdir(exist_ok=True)
-            Database(folder, settings).close()
-            with written(folder / MARKER_FILE) as temporary:
-                temporary.write_text(json.dumps({"format": FORMAT}) + "\n", "utf-8")
-        except OSError as error:
-            raise DiskFull(f"the lake {folder} could not be made: {error.strerror}") from None

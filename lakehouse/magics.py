@@ -15,7 +15,8 @@ from IPython.core.magic import needs_local_scope, no_var_expand
 
 from lakehouse.catalog import faults
 from lakehouse.errors import LakehouseError, LakeUnusable, QueryError
-from lakehouse.lake import Lakehouse, exists, folder_of
+from lakehouse.folder import exists, folder_of
+from lakehouse.lake import Lakehouse
 from lakehouse.lake import open as open_lake
 from lakehouse.notebook import answers, cells, displays, suggestions, variables
 from lakehouse.notebook.completion import Names

@@ -125,7 +125,7 @@ def snapshots(path: str | None, limit: int, as_json: bool) -> None:
 def config(path: str | None, as_json: bool) -> None:
     """Print the effective settings and where each came from."""
     from lakehouse import config as settings
-    from lakehouse.lake import folder_of
+    from lakehouse.folder import folder_of
 
     _, origins = settings.explain(folder_of(path))
     rows = [{"setting": f"{o.section}.{o.key}", "value": o.value, "from": o.source} for o in origins]

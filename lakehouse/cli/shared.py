@@ -18,7 +18,7 @@ at_version = click.option("--at", metavar="VERSION", help="Read as of a snapshot
 
 def opened(path: str | None, *, create: bool = False, read_only: bool = False) -> Lakehouse:
     import lakehouse
-    from lakehouse.lake import exists
+    from lakehouse.folder import exists
 
     if not create and not exists(path):
         # A typing error in a path must not leave an empty lake behind.
