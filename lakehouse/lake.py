@@ -31,7 +31,8 @@ from lakehouse.health.maintenance import Maintenance
 from lakehouse.health.manifest import Manifest
 from lakehouse.health.restore import RestoreReport
 from lakehouse.ingest.load import Ingest
-from lakehouse.pathway.store import Pathway
+from lakehouse.pathway.recorder import Recorder
+from lakehouse.pathway.table import TraceTable
 from lakehouse.query import history
 from lakehouse.query.engine import Engine
 from lakehouse.query.saved import Saved
@@ -83,14 +84,17 @@ class Lakehouse:
         self._runner = runner or Runner(progress=settings.query.progress)
         self._history = history.History(path, settings.query.history_rows, writable=not self.read_only)
         self.saved = Saved(self._state, lambda: self._engine.parser, read_only=self.read_only)
-        self._engine = Engine(self._database, self.catalog, settings, self._runner, self._pinned)
+        self._engine = Engine(
+            self._database, self.catalog, settings, self._runner, lambda version: self._at(version)._engine
+        )
         objects = LocalStore(path / OBJECTS_FOLDER, lock_timeout=settings.catalog.lock_timeout)
         self._objects = objects
         self.maintenance = Maintenance(self._database, self.catalog, settings, objects)
         capped = CappedStore(objects, settings.storage.put_caps, settings.storage.max_put_bytes)
         self.storage: ObjectStore = ReadOnlyStore(capped) if self.read_only else capped
         self.ingest = Ingest(self._database, self.catalog, settings, self._runner, self.storage)
-        self.pathway = Pathway(path / PATHWAY_FOLDER, read_only=self.read_only, snapshot=metadata.current)
+        self.pathway = Recorder(path / PATHWAY_FOLDER, self)
+        self._traces = TraceTable(self.pathway, self._database, metadata)
         self._kept: OrderedDict[int, Lakehouse] = OrderedDict()
         self._children: weakref.WeakSet[Lakehouse] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -122,8 +126,9 @@ class Lakehouse:
             LakeReadOnly: a write on a read-only or pinned lake.
             LockTimeout: another writer held the lake too long.
         """
-        work = partial(self._engine.sql, query, params, at=at, limit=limit, timeout=timeout, tables=tables)
-        return self._history.noted(query, params, work)
+        work = partial(self._asked, query, params, at=at, limit=limit, timeout=timeout, tables=tables)
+        noted = partial(self._history.noted, query, params, work)
+        return self.pathway.noted(query, params, {"at": at, "limit": limit, "tables": tables}, noted)
 
     def queries(
         self, limit: int | None = 100, *, text: str | None = None, status: history.Status | None = None
@@ -211,6 +216,7 @@ class Lakehouse:
         for child in list(self._children):
             child.close()
         self._history.close()
+        self._traces.close()
         self.pathway.close()
         self._engine.close()
         self._metadata.close()
@@ -226,10 +232,17 @@ class Lakehouse:
         at = "" if self.snapshot is None else f" at snapshot {self.snapshot}"
         return f"<Lakehouse {self.path}{at}>"
 
-    def _pinned(self, version: int) -> Engine:
-        """The engine of the same lake pinned to a snapshot; the last few are kept open."""
+    def _asked(self, query: str, params: Parameters, *, at: Version | None, **options: Any) -> Result:
+        """What the engine of the lake, or of the lake at a version, answers."""
+        self._database.check_open()
+        there = self if at is None else self._at(self.catalog.resolve(at))
+        there._traces.offer(query)
+        return there._engine.sql(query, params, **options)
+
+    def _at(self, version: int) -> Lakehouse:
+        """The same lake pinned to a snapshot; the last few are kept open."""
         if version == self.snapshot:
-            return self._engine
+            return self
         with self._lock:
             if version not in self._kept:
                 child = Lakehouse(self.path, self.settings, read_only=True, version=version, runner=self._runner)
@@ -238,7 +251,7 @@ class Lakehouse:
                 if len(self._kept) > _PINNED_KEPT:
                     self._kept.popitem(last=False)  # it goes with the last result that reads it, or with this lake
             self._kept.move_to_end(version)
-            return self._kept[version]._engine
+            return self._kept[version]
 
 
 def open(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,6 +142,18 @@ class Memory:
             if page.next_cursor is None:
                 return
             page = self.search(None, **{"limit": 1000, **arguments, "cursor": page.next_cursor})
+
+    def pages(self, size: int) -> Iterator[Sequence[Mapping[str, Any]]]:
+        """The rows of all traces, retired ones too, oldest first, at most so many at a time."""
+        last = 0
+        while rows := self._index.rows("t.id > ? ORDER BY t.id LIMIT ?", [last, size]):
+            last = rows[-1]["id"]
+            yield [dict(row) for row in rows]
+
+    @property
+    def position(self) -> int:
+        """The journal position of the last event."""
+        return self._index.position
 
     def has(self, uid: str) -> bool:
         """Whether there is a trace of that uid, retired or not."""

@@ -18,7 +18,7 @@ from lakehouse.catalog import faults
 from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.catalog import Catalog
 from lakehouse.catalog.lineage.recording import Recorder, headline, sql_note
-from lakehouse.catalog.metadata import Relation, Version
+from lakehouse.catalog.metadata import Relation
 from lakehouse.catalog.names import literal, shown
 from lakehouse.catalog.running import Runner, Running
 from lakehouse.config import Settings, parse_size
@@ -93,7 +93,6 @@ class Engine:
         query: str,
         params: Parameters = None,
         *,
-        at: Version | None = None,
         limit: int | None = None,
         timeout: float | None = None,
         tables: Mapping[str, Any] | None = None,
@@ -104,9 +103,6 @@ class Engine:
             raise QueryError(f"limit must be a whole number from 0, not {limit!r}")
         if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
             raise QueryError(f"timeout must be seconds above 0, not {timeout!r}")
-        if at is not None:
-            engine = self._pinned(self._catalog.resolve(at))
-            return engine.sql(query, params, limit=limit, timeout=timeout, tables=tables)
         statements = self.parser.parse(query)
         check_parameters(statements, params)
         timeout = self._settings.query.timeout if timeout is None else timeout

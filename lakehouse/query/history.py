@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
 import time
 import weakref
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lakehouse.catalog.origin import origin
+from lakehouse.catalog.secrets import masked
 from lakehouse.errors import LakehouseError, QueryCancelled, QueryError, QueryTimeout
 from lakehouse.state import State
 
@@ -41,18 +41,6 @@ _IDLE = 10.0  # seconds without a query after which the thread ends
 _SQL = 20_000  # characters of SQL kept
 _PATIENCE = 5.0  # seconds to wait for another process that writes its own
 _FIELDS = "query_id, sql, parameters, snapshot, rows, elapsed, status, code, started, origin, process"
-
-_SPACE = r"(?:\s|--[^\n]*\n|/\*.*?\*/)+"
-_SECRET = re.compile(
-    rf"\bcreate{_SPACE}(?:or{_SPACE}replace{_SPACE})?(?:(?:persistent|temporary|temp){_SPACE})?secret\b[^(]*\(",
-    re.I | re.S,
-)
-_ASSIGNED = re.compile(
-    r"""(\b\w*(?:password|passwd|pwd|secret|token|access_key|api_?key|credential|authorization)\w*['"]?\s*(?:=>|:=|=|:|\bto\b)\s*)"""
-    r"""((?!\$\w+(?![\w$]))(?:'(?:[^']|'')*'?|\$(\w*)\$.*?(?:\$\3\$|\Z)|"(?:[^"]|"")*"?|[^\s'",;)&]+))""",
-    re.I | re.S,
-)
-_IN_URL = re.compile(r"(://[^\s:/@']*:)[^\s@']+@")
 
 _log = logging.getLogger(__name__)
 _Note = tuple[Any, ...]
@@ -249,11 +237,3 @@ def _query(row: _Note) -> Query:
     moment = datetime.fromtimestamp(started, UTC)
     parameters = tuple(names.split(",")) if names else ()
     return Query(id, query_id, sql, parameters, snapshot, rows, elapsed, status, code, moment, where, process)
-
-
-def masked(sql: str) -> str:
-    """The SQL with `***` for what is in a secret's definition, or is assigned to a name that speaks of one."""
-    if found := _SECRET.search(sql):
-        sql = f"{sql[: found.end()]}***)"  # to the very end: where a definition ends is for a parser to say
-    sql = _ASSIGNED.sub(r"\1***", sql)
-    return _IN_URL.sub(r"\1***@", sql)

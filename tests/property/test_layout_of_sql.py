@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from lakehouse.errors import FormatRefused
 from lakehouse.query.format import formatted
-from lakehouse.query.history import masked
+from lakehouse.catalog.secrets import masked
 
 GAPS = st.sampled_from([" ", "\n", "  ", " -- note one\n", " /* note two */ ", "/* a /* nested */ b */", "\n\n"])
 VALUES = st.sampled_from(

@@ -12,7 +12,7 @@ import pytest
 import lakehouse
 from lakehouse.errors import ConfigError, LakehouseError, QueryCancelled, QueryError, QueryTimeout
 from lakehouse.query import history
-from lakehouse.query.history import masked
+from lakehouse.catalog.secrets import masked
 
 SLOW = "SELECT count(*) FROM range(100000) a, range(10000000) b WHERE a.range + b.range = 7"
 
