@@ -1,4 +1,4 @@
-"""The notebook's door: `%load_ext lakehouse` brings `%lake`, `%sql`, `%%sql` and their completion."""
+"""The notebook's door: `%load_ext lakehouse` brings `%lake`, `%sql`, `%%sql`, `%%pathway` and their completion."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from lakehouse.errors import LakehouseError, LakeUnusable, QueryError
 from lakehouse.folder import exists, folder_of
 from lakehouse.lake import Lakehouse
 from lakehouse.lake import open as open_lake
-from lakehouse.notebook import answers, cells, displays, suggestions, variables
+from lakehouse.notebook import answers, cells, displays, pathway, suggestions, variables
 from lakehouse.notebook.completion import Names
+from lakehouse.pathway.recorder import Recording
 from lakehouse.query.format import formatted
 from lakehouse.query.result import Result
 from lakehouse.query.statements import Parser, Statement
@@ -64,12 +65,15 @@ class Notebook:
             )
         self._take("lake", self.lake, ("line",))
         self._take(self._name, self.sql, ("line", "cell"))
+        self._take("pathway", self.pathway, ("line", "cell"))
+        self._recorded: Recording | None = None
         shell.Completer.custom_matchers.append(self._match)
 
     def leave(self) -> None:
         """Take the magics and the completion out of the session again."""
         self._give_back("lake", self.lake)
         self._give_back(self._name, self.sql)
+        self._give_back("pathway", self.pathway)
         matchers = self._shell.Completer.custom_matchers
         matchers[:] = [matcher for matcher in matchers if matcher != self._match]
         self._parser.close()
@@ -157,6 +161,25 @@ class Notebook:
             lake = self._current()
             print(displays.state(lake))
             return lake
+
+    @no_var_expand  # type: ignore[untyped-decorator]
+    def pathway(self, line: str, cell: str | None = None) -> Any:
+        """Keep how a question is answered, and find it again.
+
+        %%pathway QUESTION        run the cell, and keep every query in it as a step of one recorded analysis
+        %pathway conclude TEXT    say what was found; of the last one recorded here
+        %pathway similar QUESTION how questions like this were answered before
+        %pathway replay UID [VERSION]  run a recorded analysis again and compare; on a version, or `recorded`
+
+        Options of %%pathway:
+          --tag TAG                a label to find it by; may be repeated
+          --output NAME, -o NAME   put the recording into this variable
+        """
+        with _readable(line):
+            if cell is None:
+                return pathway.errand(line, self._current(), self._recorded)
+            self._recorded = pathway.record(self._shell, self._current(), pathway.title(line), cell)
+            return self._recorded
 
     def _run(self, wanted: cells.Cell, values: Mapping[str, Any]) -> tuple[Any, Any]:
         """What the cell gives, and what is shown of it."""

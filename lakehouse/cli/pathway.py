@@ -230,6 +230,20 @@ def import_(path: str | None, file: str, on_conflict: Any) -> None:
 
 
 @_command()
+@click.argument("uid")
+@click.option("--at", metavar="VERSION", help="On this version of the lake; `recorded`: on what it saw then.")
+@click.option("--check", is_flag=True, help="Exit code 1 unless every step gives the same.")
+@as_json
+@click.pass_context
+def replay(ctx: click.Context, uid: str, at: str | None, check: bool, as_json: bool) -> None:
+    """Run a recorded analysis again, in a branch that is thrown away, and compare each step."""
+    with opened(ctx.obj) as lake:
+        done = lake.pathway.replay(uid, at=_when(at))
+    print_json(done.to_dict()) if as_json else click.echo(repr(done))
+    ctx.exit(1 if check and done.verdict != "same" else 0)
+
+
+@_command()
 @as_json
 @click.pass_context
 def verify(ctx: click.Context, as_json: bool) -> None:
@@ -310,5 +324,7 @@ def _row(trace: Trace) -> dict[str, Any]:
 
 
 def _text(content: Any) -> str:
+    if isinstance(content, dict) and isinstance(content.get("question"), str):  # a recorded analysis
+        content = " → ".join(filter(None, (content["question"], content.get("conclusion"))))
     text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
     return text if len(text) <= 120 else text[:117] + "…"

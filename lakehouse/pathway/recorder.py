@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from lakehouse.catalog.origin import origin
 from lakehouse.catalog.secrets import masked, secret
 from lakehouse.errors import LakeReadOnly, QueryError, TraceInvalid
 from lakehouse.pathway import steps
@@ -125,7 +126,7 @@ class Recorder(Pathway):
         Args:
             question: what is to be answered, in words by which it is found again.
             tags: labels to find it by.
-            scope: whose it is: `{"user": …, "notebook": …}`.
+            scope: whose it is: `{"user": …, "agent": …}`; the notebook or script is added when it is known.
 
         Raises:
             TraceInvalid: the question is no text.
@@ -138,7 +139,7 @@ class Recorder(Pathway):
             raise LakeReadOnly("the lake is open for reading only", hint="open it without at= and read_only= to write")
         if self.recording is not None:
             raise QueryError("a recording is under way already", hint=f"end the one of '{self.recording.question}'")
-        recording = self._local.recording = Recording(self, question.strip(), tags, scope or {})
+        recording = self._local.recording = Recording(self, question.strip(), tags, {**_place(), **(scope or {})})
         error: BaseException | None = None
         try:
             yield recording
@@ -242,6 +243,11 @@ class Recorder(Pathway):
         if frames := options.get("tables"):
             step["tables"] = {name: recording.place_of(value) for name, value in frames.items()}
         return step
+
+
+def _place() -> dict[str, str]:
+    found = origin()
+    return {found.kind: found.name} if found.name is not None else {}
 
 
 def _kept(params: Any) -> Any:

@@ -4,9 +4,9 @@ import duckdb
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from lakehouse.catalog.secrets import masked
 from lakehouse.errors import FormatRefused
 from lakehouse.query.format import formatted
-from lakehouse.catalog.secrets import masked
 
 GAPS = st.sampled_from([" ", "\n", "  ", " -- note one\n", " /* note two */ ", "/* a /* nested */ b */", "\n\n"])
 VALUES = st.sampled_from(

@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import lakehouse
+from lakehouse.catalog.secrets import masked
 from lakehouse.errors import ConfigError, LakehouseError, QueryCancelled, QueryError, QueryTimeout
 from lakehouse.query import history
-from lakehouse.catalog.secrets import masked
 
 SLOW = "SELECT count(*) FROM range(100000) a, range(10000000) b WHERE a.range + b.range = 7"
 
