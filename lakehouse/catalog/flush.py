@@ -15,27 +15,46 @@ _PERIOD = 0.1  # seconds between two looks at a growing file
 _PORTION = 32 << 20  # bytes that are worth a flush of their own
 
 
-def flush_folder(folder: Path, since: float) -> None:
-    """Flush every file and folder below `folder` that changed since a moment (seconds, Unix time), deepest first.
+class Flusher:
+    """Flushes what was written below a folder; a file that it flushed and that has not changed is not flushed again.
 
-    Raises:
-        DiskFull: the disk did not take it.
+    Args:
+        folder: where data files are written.
     """
-    try:
-        entries = list(os.scandir(folder))
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                flush_folder(Path(entry.path), since)
-        if os.stat(folder).st_mtime < since:
-            return
-        for entry in entries:
-            if entry.is_file(follow_symlinks=False) and entry.stat().st_mtime >= since:
-                _flush(entry.path)
-        _flush(folder)
-    except FileNotFoundError:
-        return  # nothing was ever written there
-    except OSError as error:
-        raise _failed(folder, error) from None
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._flushed: dict[str, tuple[int, int]] = {}
+
+    def flush(self, since: float) -> None:
+        """Flush every file and folder that changed since a moment (seconds, Unix time), deepest first.
+
+        Raises:
+            DiskFull: the disk did not take it.
+        """
+        seen: dict[str, tuple[int, int]] = {}
+        try:
+            self._flush(self._folder, since, seen)
+        except OSError as error:
+            raise _failed(self._folder, error) from None
+        self._flushed = seen  # of older files nobody asks again
+
+    def _flush(self, folder: Path, since: float, seen: dict[str, tuple[int, int]]) -> None:
+        try:
+            entries = list(os.scandir(folder))
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    self._flush(Path(entry.path), since, seen)
+            if os.stat(folder).st_mtime < since:
+                return
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False) and (stat := entry.stat()).st_mtime >= since:
+                    seen[entry.path] = (stat.st_mtime_ns, stat.st_size)
+                    if self._flushed.get(entry.path) != seen[entry.path]:
+                        _flush(entry.path)
+            _flush(folder)
+        except FileNotFoundError:
+            return  # nothing was ever written there
 
 
 @contextmanager

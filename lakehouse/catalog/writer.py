@@ -17,7 +17,7 @@ import msgspec
 
 from lakehouse.catalog import faults
 from lakehouse.catalog.attach import ALIAS, Database
-from lakehouse.catalog.flush import flush_folder, flushing
+from lakehouse.catalog.flush import Flusher, flushing
 from lakehouse.catalog.lock import WriterLock
 from lakehouse.catalog.metadata import Metadata
 from lakehouse.catalog.names import literal
@@ -71,6 +71,7 @@ class Writer:
         self._metadata = metadata
         self._settings = settings
         self._local = threading.local()
+        self._flusher = Flusher(database.data)
         self.lock = WriterLock(database.folder / LOCK_FILE)
 
     @property
@@ -155,7 +156,7 @@ class Writer:
     def _sync(self, started: float) -> None:
         """Flush the data files of this transaction."""
         if self._settings.sync:
-            flush_folder(self._database.data, started - _CLOCK_SLACK)
+            self._flusher.flush(started - _CLOCK_SLACK)
 
 
 def _end(transaction: Transaction) -> None:

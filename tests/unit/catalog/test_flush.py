@@ -43,3 +43,41 @@ def test_what_went_wrong_inside_is_told_first(tmp_path):
     with pytest.raises(ValueError, match="inside"):
         with flush.flushing(tmp_path / "never made"):
             raise ValueError("inside")
+
+
+def test_only_what_changed_is_flushed_again(tmp_path, monkeypatch):
+    flushed = []
+    fsync = os.fsync
+
+    def noted(descriptor):
+        flushed.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    flusher = flush.Flusher(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(b"x")
+    flusher.flush(0)
+    assert sorted(flushed[:-1]) == ["a", "b"]
+    flushed.clear()
+    (tmp_path / "b").write_bytes(b"xy")
+    (tmp_path / "c").write_bytes(b"x")
+    flusher.flush(0)
+    assert sorted(flushed[:-1]) == ["b", "c"]
+
+
+def test_what_failed_is_flushed_again(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"x")
+    flusher = flush.Flusher(tmp_path)
+
+    def broken(descriptor):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", broken)
+        with pytest.raises(DiskFull):
+            flusher.flush(0)
+    flushed = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    flusher.flush(0)
+    assert len(flushed) == 2  # the file and its folder
