@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from lakehouse.catalog.catalog import Catalog
     from lakehouse.catalog.lineage.recording import Read
 
+_LONGEST = 100_000  # characters; parsing more takes longer than most queries
+
 
 def inputs_of(sql: str, catalog: Catalog, snapshot: int) -> list[dict[str, Any]] | None:
     """The inputs of all statements of a text, each once; None when it is not understood.
@@ -35,6 +37,8 @@ def inputs_of(sql: str, catalog: Catalog, snapshot: int) -> list[dict[str, Any]]
         for inner in read.reads:
             add(inner)
 
+    if len(sql) > _LONGEST:
+        return None
     try:
         trees = reads.trees(sql)
     except Exception:  # whatever its parser stumbles over: the query itself ran

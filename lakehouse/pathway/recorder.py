@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import uuid
@@ -30,6 +31,10 @@ A = TypeVar("A")
 ANALYSIS = "analysis"
 """The kind of the traces that `record` makes."""
 
+_STEPS = 1_000  # of one recording; how many came after is kept
+_ROOM = 1 << 20  # bytes of rows of all results of one recording
+_SQL = 100_000  # characters of SQL of one step
+
 
 class Lake(Protocol):
     """What recording and replaying need of the lake; `Lakehouse` is one."""
@@ -57,6 +62,8 @@ class Recording:
         self._began = recorder.lake_snapshot()
         self._steps: list[dict[str, Any]] = []
         self._answers: list[Any] = []
+        self._left_out = 0
+        self._room = _ROOM
         self._conclusion: str | None = None
         self.question = question
         self.trace: Trace | None = None
@@ -76,8 +83,17 @@ class Recording:
 
     def add(self, step: dict[str, Any], answer: Any) -> None:
         """Take in a step; `answer` is its result, for later steps that read it as a table."""
+        if len(self._steps) >= _STEPS:
+            self._left_out += 1
+            return
+        self._room -= len(json.dumps(step.get("first", ())))
         self._steps.append(step)
         self._answers.append(answer)
+
+    @property
+    def room(self) -> int:
+        """Bytes that rows of results may still take."""
+        return max(0, self._room)
 
     def place_of(self, value: Any) -> int | None:
         """The number of the step that gave a result, from 1; None when none did."""
@@ -88,6 +104,8 @@ class Recording:
         content: dict[str, Any] = {"question": self.question, "began": self._began, "steps": self._steps}
         if self._conclusion is not None:
             content["conclusion"] = self._conclusion
+        if self._left_out:
+            content["left_out"] = self._left_out
         if error is not None:
             content["error"] = steps.fault(error)
         self.trace = self._recorder.add(content, kind=ANALYSIS, tags=self._tags, scope=self._scope)
@@ -121,7 +139,8 @@ class Recorder(Pathway):
         """Keep how a question is answered: every `lake.sql` of this thread inside the block is a step of one trace.
 
         A step keeps the SQL, the values of its parameters, the tables it read and their snapshot, how many rows
-        came, the first of them, the time it took, or the error. What looks like a secret in the SQL is masked.
+        came, the first of them, the time it took, or the error. What looks like a secret in the SQL is masked. Beyond
+        1,000 steps their number is kept.
 
         Args:
             question: what is to be answered, in words by which it is found again.
@@ -171,7 +190,7 @@ class Recorder(Pathway):
             raise
         self._local.recording = None  # what is read to keep the result is no step
         try:
-            recording.add({**step, **self._outcome(sql, result, before)}, result)
+            recording.add({**step, **self._outcome(sql, result, before, recording.room)}, result)
         finally:
             self._local.recording = recording
         return result
@@ -217,23 +236,23 @@ class Recorder(Pathway):
         """How questions like this one were answered before: recorded analyses, best first."""
         return list(self.search(question, kind=ANALYSIS, limit=limit))
 
-    def _outcome(self, sql: str, result: Any, before: int) -> dict[str, Any]:
+    def _outcome(self, sql: str, result: Any, before: int, room: int) -> dict[str, Any]:
         """What is kept of a query that ran; `before` is the snapshot that a write began from."""
         ran = {"kind": result.kind, "snapshot": result.snapshot, "elapsed": round(result.elapsed, 6)}
         ran["inputs"] = inputs_of(sql, self._lake.catalog, result.snapshot if result.kind == "read" else before)
         if made := made_by(sql):
             ran["makes"] = made
-        return {**ran, **steps.facts(result)}
+        return {**ran, **steps.facts(result, room)}
 
     def lake_snapshot(self) -> int:
         """The lake's snapshot now."""
         return self._lake.catalog.metadata.current()
 
     def _step(self, recording: Recording, sql: str, params: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-        shown = masked(sql)
+        shown = masked(sql)[:_SQL]
         step: dict[str, Any] = {"sql": shown, "started": datetime.now(UTC).isoformat(timespec="milliseconds")}
         if shown != sql:
-            step["masked"] = True
+            step["lost"] = "is too long" if len(sql) > _SQL else "holds a secret"
         if params is not None:
             step["params"] = _kept(params)
         if options.get("at") is not None:

@@ -102,8 +102,8 @@ def _arguments(step: Mapping[str, Any], at: Any, tables: Mapping[str, Any], answ
     Raises:
         ParameterFault: some of it could not.
     """
-    if step.get("masked"):
-        raise ParameterFault("the SQL holds a secret, which was not kept", hint="run it by hand")
+    if "lost" in step:
+        raise ParameterFault(f"the SQL {step['lost']} and was not kept as it was", hint="run it by hand")
     arguments: dict[str, Any] = {}
     try:
         if "params" in step:

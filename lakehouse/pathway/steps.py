@@ -69,8 +69,13 @@ class Compared:
         return {**plain, "rows": list(self.rows), **rows, "elapsed": list(self.elapsed)}
 
 
-def facts(answer: Answer) -> dict[str, Any]:
-    """What is kept of a result: its size, its columns, its first rows, and a digest when there are more."""
+def facts(answer: Answer, most: int = _KEPT_BYTES) -> dict[str, Any]:
+    """What is kept of a result: its size, its columns, its first rows, and a digest when there are more.
+
+    Args:
+        answer: the result.
+        most: bytes of JSON that its rows may take; it is never more than 64 KiB.
+    """
     if answer.is_receipt or not answer.columns:
         return {"changed": answer.changed}
     columns = [list(pair) for pair in zip(answer.columns, answer.types, strict=True)]
@@ -79,7 +84,7 @@ def facts(answer: Answer) -> dict[str, Any]:
         rows = [encoded(list(row)) for row in answer.page(KEPT_ROWS)]
     except LakehouseError as error:  # more rows than memory holds are read again, which may fail
         return {"columns": columns, "unread": str(error)}
-    while len(rows) > 1 and len(json.dumps(rows)) > _KEPT_BYTES:
+    while rows and len(json.dumps(rows)) > min(most, _KEPT_BYTES):
         del rows[len(rows) // 2 :]
     kept = {"rows": count, "columns": columns, "first": rows}
     return kept if len(rows) == count else {**kept, "digest": digest(answer)}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import lakehouse
 from lakehouse.errors import ColumnNotFound, LakeReadOnly, QueryError, TableNotFound, TraceInvalid, TraceNotFound
-from lakehouse.pathway import steps
+from lakehouse.pathway import recorder, steps
 from lakehouse.pathway.values import decoded, encoded
 
 
@@ -100,11 +100,25 @@ def test_secrets_are_not_kept(flights):
         flights.sql("SELECT $token AS t, 1 AS password_length", {"token": "hidden"})
         flights.sql("SELECT 'x' AS a WHERE 'hidden' <> 'password=hidden'")
     assert "hidden" not in str(p.trace.content["steps"][0]["params"])
-    assert p.trace.content["steps"][1]["masked"] is True
+    assert p.trace.content["steps"][1]["lost"] == "holds a secret"
     assert "password=hidden" not in p.trace.content["steps"][1]["sql"]
     replay = flights.pathway.replay(p.trace.uid)
     assert by_step(replay) == ["failed", "failed"]
     assert "secret" in replay.steps[1].detail
+
+
+def test_a_recording_has_bounds_and_tells_what_it_left_out(flights, monkeypatch):
+    monkeypatch.setattr(recorder, "_STEPS", 3)
+    monkeypatch.setattr(recorder, "_ROOM", 30_000)
+    with flights.pathway.record("q") as p:
+        flights.sql("SELECT repeat('x', 200000)")
+        flights.sql("SELECT repeat('x', 20000)")
+        flights.sql(f"SELECT length('{'x' * 200_000}')")
+        for number in range(4):
+            flights.sql(f"SELECT {number}")
+    assert [len(step["first"]) for step in p.trace.content["steps"]] == [0, 1, 1]
+    assert p.trace.content["left_out"] == 4
+    assert by_step(flights.pathway.replay(p.trace.uid)) == ["same", "same", "failed"]
 
 
 def test_a_replay_on_an_unchanged_lake_is_the_same_and_counts(flights):
