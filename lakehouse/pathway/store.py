@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-import uuid
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from msgspec import Raw
 
 from lakehouse.errors import (
     AlreadyExists,
@@ -20,10 +24,17 @@ from lakehouse.pathway import transfer
 from lakehouse.pathway.model import (
     Draft,
     Trace,
-    check_json,
+    check_score,
+    check_text,
+    check_uid,
+    digest,
     draft,
+    encoded,
 )
 from lakehouse.pathway.reading import Memory
+from lakehouse.pathway.search import trace_of
+
+Write = Callable[..., datetime]
 
 _BULK = 1000
 
@@ -75,10 +86,9 @@ class Pathway(Memory):
         """
         new = draft(content, kind=kind, tags=tags, scope=scope, uid=uid or _new_uid())
         with self._writing() as write:
-            if self._find(new.uid):
-                raise AlreadyExists(f"there is a trace {new.uid}", hint="add_idempotent counts it; update changes it")
-            write(self._added(new))
-            return self.get(new.uid)
+            if uid and self._find(uid):  # a name that was made up here is new
+                raise AlreadyExists(f"there is a trace {uid}", hint="add_idempotent counts it; update changes it")
+            return self._keep(write, new)
 
     def add_idempotent(
         self,
@@ -97,12 +107,15 @@ class Pathway(Memory):
         new = draft(content, kind=kind, tags=tags, scope=scope, uid=uid or _new_uid())
         with self._writing() as write:
             if uid is not None:
-                known = self._index.rows("t.uid = ?", [uid])
+                found = self._index.rows("t.uid = ?", [uid])
             else:
-                known = self._index.rows("t.digest = ? ORDER BY t.retired, t.id LIMIT 1", [new.digest])
-            found = known[0]["uid"] if known else new.uid
-            write({"op": "replay", "uid": found} if known else self._added(new))
-            return self.get(found)
+                same = digest(json.loads(new.content))
+                found = self._index.rows("t.digest = ? ORDER BY t.retired, t.id LIMIT 1", [same])
+            if not found:
+                return self._keep(write, new)
+            known = trace_of(found[0])
+            at = write({"op": "replay", "uid": known.uid})
+            return replace(known, replay_count=known.replay_count + 1, updated_at=at)
 
     def add_many(self, items: Iterable[Mapping[str, Any]]) -> list[str]:
         """Keep many new traces, mappings with the arguments of `add`; written by thousands, in order.
@@ -141,15 +154,15 @@ class Pathway(Memory):
             TraceNotFound: there is none.
             Conflict: it is not at `if_version` any more.
         """
-        check_json(content)
+        text = encoded(content)
         with self._writing() as write:
             known = self.get(uid)
             if if_version is not None and known.version != if_version:
                 raise Conflict(
                     f"trace {uid} is at version {known.version}, not {if_version}", hint="get it, look, and try again"
                 )
-            write({"op": "update", "uid": uid, "content": content})
-            return self.get(uid)
+            at = write({"op": "update", "uid": uid, "content": Raw(text)})
+            return replace(known, content=json.loads(text), version=known.version + 1, updated_at=at)
 
     def revise(
         self,
@@ -175,35 +188,37 @@ class Pathway(Memory):
                 scope=old.scope if scope is None else scope,
                 uid=new_uid or _new_uid(),
             )
-            if self._find(new.uid):
-                raise AlreadyExists(f"there is a trace {new.uid}")
-            write({**self._added(new), "predecessor": uid})
-            return self.get(new.uid)
+            if new_uid and self._find(new_uid):
+                raise AlreadyExists(f"there is a trace {new_uid}")
+            return self._keep(write, new, predecessor=uid)
 
     def retire(self, uid: str, reason: str | None = None) -> Trace:
         """Take a trace out of search; `get` and `history` still give it. Retiring it again changes nothing."""
+        check_text(reason, "a reason")
         with self._writing() as write:
             known = self.get(uid)
-            if not known.retired:
-                write({"op": "retire", "uid": uid, "reason": reason})
-            return self.get(uid)
+            if known.retired:
+                return known
+            at = write({"op": "retire", "uid": uid, "reason": reason})
+            return replace(known, retired=True, retired_reason=reason, updated_at=at)
 
     def restore(self, uid: str) -> Trace:
         """Undo `retire`."""
         with self._writing() as write:
-            if self.get(uid).retired:
-                write({"op": "restore", "uid": uid})
-            return self.get(uid)
+            known = self.get(uid)
+            if not known.retired:
+                return known
+            at = write({"op": "restore", "uid": uid})
+            return replace(known, retired=False, retired_reason=None, updated_at=at)
 
     def feedback(self, uid: str, score: float, note: str | None = None) -> Trace:
         """Say how good a trace was; the last score counts."""
-        check_json(score)
-        if isinstance(score, bool) or not isinstance(score, int | float):
-            raise TraceInvalid(f"a score is a number, not {score!r}")
+        number = check_score(score)
+        check_text(note, "a note")
         with self._writing() as write:
-            self.get(uid)
-            write({"op": "feedback", "uid": uid, "score": score, "note": note})
-            return self.get(uid)
+            known = self.get(uid)
+            at = write({"op": "feedback", "uid": uid, "score": number, "note": note})
+            return replace(known, score=number, updated_at=at)
 
     delete = retire
 
@@ -229,14 +244,43 @@ class Pathway(Memory):
         uid: str | None,
         predecessor: str | None,
         snapshot: int | None,
-    ) -> Trace:
-        """Keep a trace of another memory, whose predecessor may not be here."""
+        origin: Mapping[str, Any] | None = None,
+        retired: bool = False,
+        reason: str | None = None,
+        score: float | None = None,
+    ) -> str:
+        """Keep a trace of another memory, whose predecessor may not be here, with what became of it; returns its uid.
+
+        Args:
+            content: as of `add`.
+            kind: as of `add`.
+            tags: as of `add`.
+            scope: as of `add`.
+            uid: as of `add`.
+            predecessor: the trace that it revises.
+            snapshot: of the lake that it was recorded at.
+            origin: what else is known of it there; kept in the journal.
+            retired: whether it is retired.
+            reason: why.
+            score: its last feedback.
+        """
         new = draft(content, kind=kind, tags=tags, scope=scope, uid=uid or _new_uid())
+        if predecessor is not None:
+            check_uid(predecessor)
+        if snapshot is not None and (isinstance(snapshot, bool) or not isinstance(snapshot, int) or snapshot >> 63):
+            raise TraceInvalid(f"snapshot is {snapshot!r}", hint="a number, or nothing")
+        events: list[dict[str, Any]] = [{**_added(new, snapshot), "predecessor": predecessor}]
+        if origin:
+            events[0]["origin"] = origin
+        if retired:
+            events.append({"op": "retire", "uid": new.uid, "reason": check_text(reason, "a reason")})
+        if score is not None:
+            events.append({"op": "feedback", "uid": new.uid, "score": check_score(score)})
         with self._writing() as write:
-            if self._find(new.uid):
-                raise AlreadyExists(f"there is a trace {new.uid}")
-            write({**self._added(new), "predecessor": predecessor, "snapshot": snapshot})
-            return self.get(new.uid)
+            if uid and self._find(uid):
+                raise AlreadyExists(f"there is a trace {uid}")
+            write(*events)
+        return new.uid
 
     def compact(self) -> tuple[int, int]:
         """Write the journal anew, without damaged lines and with less around each event; nothing else changes.
@@ -251,11 +295,28 @@ class Pathway(Memory):
         return before, self.stats().bytes
 
     @contextmanager
-    def _writing(self) -> Iterator[Callable[..., Any]]:
+    def _writing(self) -> Iterator[Write]:
+        """Nobody else changes the memory meanwhile; what is yielded writes events and returns their time."""
         if self._read_only:
             raise LakeReadOnly("the lake is open for reading only", hint="open it without at= and read_only= to write")
         with self.journal.writing() as writing:
-            yield writing.append
+
+            def write(*events: Mapping[str, Any]) -> datetime:
+                writing.append(*events)
+                return writing.time
+
+            yield write
+
+    def _keep(self, write: Write, new: Draft, predecessor: str | None = None) -> Trace:
+        """Write a new trace. The index hears of it from whoever reads next: a write is done when the journal has it."""
+        event = _added(new, self._snapshot())
+        if predecessor is not None:
+            event["predecessor"] = predecessor
+        at = write(event)
+        content, scope = json.loads(new.content), dict(new.scope)
+        return Trace(
+            new.uid, content, new.kind, new.tags, scope, 1, predecessor, 0, False, None, None, at, at, event["snapshot"]
+        )
 
     def _add_batch(self, batch: list[Draft], named: list[str]) -> list[str]:
         if not batch:
@@ -271,16 +332,25 @@ class Pathway(Memory):
                 )
                 if known:
                     raise AlreadyExists(f"there is a trace {known[0][0]}")
-            write(*(self._added(new) for new in batch))
+            snapshot = self._snapshot()
+            write(*(_added(new, snapshot) for new in batch))
         return uids
 
-    def _added(self, new: Draft) -> dict[str, Any]:
-        event = {"op": "add", "uid": new.uid, "content": new.content, "kind": new.kind, "tags": list(new.tags)}
-        return {**event, "scope": dict(new.scope), "snapshot": self._snapshot()}
+
+def _added(new: Draft, snapshot: int | None) -> dict[str, Any]:
+    return {
+        "op": "add",
+        "uid": new.uid,
+        "content": Raw(new.content),
+        "kind": new.kind,
+        "tags": new.tags,
+        "scope": new.scope,
+        "snapshot": snapshot,
+    }
 
 
 _ADD = frozenset({"content", "kind", "tags", "scope", "uid"})
 
 
 def _new_uid() -> str:
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
