@@ -127,7 +127,7 @@ def encode(seq: int, time: str, prev: str, value: Any, longest: int) -> bytes:
     except (TypeError, ValueError, msgspec.EncodeError) as error:
         raise JournalError(f"this cannot be written as JSON: {error}", hint="text, numbers, lists, mappings") from None
     head = f'{{"seq":{seq},"time":"{time}","prev":"{prev}","data":'.encode() + data
-    line = head + b',"crc":"%08x"}' % zlib.crc32(head)
+    line = b'%b,"crc":"%08x"}' % (head, zlib.crc32(head))
     if len(line) > longest:
         raise JournalError(f"a record of {len(line):,} bytes is longer than {longest:,}")
     return line

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +18,8 @@ from lakehouse.errors import TraceInvalid
 
 MAX_UID = 256
 _DEPTH = 100
+_ATOMS = frozenset({str, int, bool, type(None)})
+_encoder = msgspec.json.Encoder()
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
@@ -125,8 +128,7 @@ class Stats:
     """Size of the journal."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True):
     """What a new trace is made of, checked."""
 
     uid: str
@@ -134,11 +136,13 @@ class Draft:
     """As JSON."""
     kind: str | None = None
     tags: tuple[str, ...] = ()
-    scope: Mapping[str, str] = field(default_factory=dict)
+    scope: Mapping[str, str] = {}
 
 
-def draft(content: Any, *, kind: str | None, tags: Iterable[str], scope: Mapping[str, str] | None, uid: str) -> Draft:
-    """Check what a caller gives.
+def draft(
+    content: Any, *, kind: str | None, tags: Iterable[str], scope: Mapping[str, str] | None, uid: str | None
+) -> Draft:
+    """Check what a caller gives; without a uid, one is made up.
 
     Raises:
         TraceInvalid: content that is no JSON; a uid, kind, tag or scope that is no plain text.
@@ -146,19 +150,25 @@ def draft(content: Any, *, kind: str | None, tags: Iterable[str], scope: Mapping
     text = encoded(content)
     if isinstance(tags, str):
         raise TraceInvalid("tags is one text", hint=f"give a list: tags=[{tags!r}]")
-    labels = tuple(dict.fromkeys(_text(tag, "a tag") for tag in tags))
+    labels = tuple(dict.fromkeys(_text(tag, "a tag") for tag in tags)) if tags else ()
     if scope is not None and not isinstance(scope, Mapping):
         raise TraceInvalid("scope is not a mapping", hint="such as scope={'user': 'ann'}")
-    pairs = {_text(key, "a key of scope"): _text(value, f"scope.{key}") for key, value in (scope or {}).items()}
+    pairs = (
+        {_text(key, "a key of scope"): _text(value, f"scope.{key}") for key, value in scope.items()} if scope else {}
+    )
     checked = None if kind is None else _text(kind, "kind")
-    return Draft(check_uid(uid), text, checked, labels, pairs)
+    return Draft(check_uid(uid) if uid else os.urandom(16).hex(), text, checked, labels, pairs)
 
 
 def encoded(content: Any) -> bytes:
     """The content as JSON, after `check_json`."""
-    check_json(content)
+    if not _plain(content):
+        check_json(content)
     try:
-        return msgspec.json.encode(content)
+        return _encoder.encode(content)
+    except UnicodeEncodeError:
+        check_json(content)  # says where
+        raise
     except TypeError:  # kinds of text, numbers and mappings that are not Python's own, such as NumPy's float64
         return json.dumps(content, ensure_ascii=False, default=dict).encode()
     except (ValueError, OverflowError) as error:
@@ -175,6 +185,16 @@ def check_uid(uid: Any) -> str:
     if len(text) > MAX_UID:
         raise TraceInvalid(f"a uid of {len(text)} characters is too long", hint=f"at most {MAX_UID}")
     return text
+
+
+def _plain(value: Any) -> bool:
+    """Whether it surely is JSON, for all but its text being Unicode: quickly told of what most contents are."""
+    if type(value) is not dict:
+        return type(value) in _ATOMS
+    for key, item in value.items():  # noqa: SIM110 - a generator takes twice as long
+        if type(key) is not str or type(item) not in _ATOMS:
+            return False
+    return True
 
 
 def check_text(text: Any, what: str) -> str | None:

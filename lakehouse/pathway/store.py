@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -36,7 +35,7 @@ from lakehouse.pathway.search import trace_of
 
 Write = Callable[..., datetime]
 
-_BULK = 1000
+_BULK = 5000
 
 
 class Pathway(Memory):
@@ -84,7 +83,7 @@ class Pathway(Memory):
             AlreadyExists: there is a trace of that uid.
             JournalError, DiskFull: it could not be written; nothing was kept.
         """
-        new = draft(content, kind=kind, tags=tags, scope=scope, uid=uid or _new_uid())
+        new = draft(content, kind=kind, tags=tags, scope=scope, uid=uid)
         with self._writing() as write:
             if uid and self._find(uid):  # a name that was made up here is new
                 raise AlreadyExists(f"there is a trace {uid}", hint="add_idempotent counts it; update changes it")
@@ -104,7 +103,7 @@ class Pathway(Memory):
         It is there when there is one of the same uid or, without a uid, one whose content is equal (not retired
         and first added one when there are several).
         """
-        new = draft(content, kind=kind, tags=tags, scope=scope, uid=uid or _new_uid())
+        new = draft(content, kind=kind, tags=tags, scope=scope, uid=uid)
         with self._writing() as write:
             if uid is not None:
                 found = self._index.rows("t.uid = ?", [uid])
@@ -118,30 +117,25 @@ class Pathway(Memory):
             return replace(known, replay_count=known.replay_count + 1, updated_at=at)
 
     def add_many(self, items: Iterable[Mapping[str, Any]]) -> list[str]:
-        """Keep many new traces, mappings with the arguments of `add`; written by thousands, in order.
+        """Keep many new traces, mappings with the arguments of `add`; written by five thousands, in order.
 
         Returns:
             Their uids.
 
         Raises:
-            TraceInvalid, AlreadyExists: for the first that cannot be kept; the thousands before it are.
+            TraceInvalid, AlreadyExists: for the first that cannot be kept; whole five thousands before it are.
         """
         uids: list[str] = []
         batch: list[Draft] = []
         named: list[str] = []
         for item in items:
-            if not isinstance(item, Mapping) or "content" not in item or set(item) - _ADD:
+            if not isinstance(item, Mapping) or "content" not in item or not _ADD.issuperset(item):
                 raise TraceInvalid(f"{item!r:.100} is not what add takes", hint=f"a mapping with {', '.join(_ADD)}")
-            batch.append(
-                draft(
-                    item["content"],
-                    kind=item.get("kind"),
-                    tags=item.get("tags") or (),
-                    scope=item.get("scope"),
-                    uid=item.get("uid") or _new_uid(),
-                )
-            )
-            named += [item["uid"]] if item.get("uid") else []
+            get = item.get
+            uid = get("uid")
+            batch.append(draft(item["content"], kind=get("kind"), tags=get("tags") or (), scope=get("scope"), uid=uid))
+            if uid:
+                named.append(uid)
             if len(batch) == _BULK:
                 uids += self._add_batch(batch, named)
                 batch, named = [], []
@@ -186,7 +180,7 @@ class Pathway(Memory):
                 kind=kind or old.kind,
                 tags=old.tags if tags is None else tags,
                 scope=old.scope if scope is None else scope,
-                uid=new_uid or _new_uid(),
+                uid=new_uid,
             )
             if new_uid and self._find(new_uid):
                 raise AlreadyExists(f"there is a trace {new_uid}")
@@ -264,7 +258,7 @@ class Pathway(Memory):
             reason: why.
             score: its last feedback.
         """
-        new = draft(content, kind=kind, tags=tags, scope=scope, uid=uid or _new_uid())
+        new = draft(content, kind=kind, tags=tags, scope=scope, uid=uid)
         if predecessor is not None:
             check_uid(predecessor)
         if snapshot is not None and (isinstance(snapshot, bool) or not isinstance(snapshot, int) or snapshot >> 63):
@@ -350,7 +344,3 @@ def _added(new: Draft, snapshot: int | None) -> dict[str, Any]:
 
 
 _ADD = frozenset({"content", "kind", "tags", "scope", "uid"})
-
-
-def _new_uid() -> str:
-    return os.urandom(16).hex()
