@@ -110,7 +110,7 @@ class Remembering:
             running.append((process, here))
         said = []
         try:
-            for process, here in running:
+            for _, here in running:
                 assert here.poll(60), "a process does not get on"
                 said.append(here.recv())
             time.sleep(self.chance.uniform(0, LONGEST))
