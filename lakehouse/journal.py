@@ -5,11 +5,11 @@ The format of its lines is described in `lakehouse.records`; compaction begins a
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -19,14 +19,16 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
+from lakehouse.durable import explained, make_folder, opened, sync_folder, write_all
 from lakehouse.errors import ConfigError, DiskFull, JournalError, LakehouseError
-from lakehouse.records import Begin, Entry, Fault, Line, Position, encode, generation_of, hash_of, parse
+from lakehouse.records import Begin, Entry, Fault, Line, Position, encode, generation_of, hash_of, parse, stamp
 
 Sync = Literal["always", "interval", "never"]
 
 _CHUNK = 1 << 20
-_MODE = 0o644
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_TAIL = 1 << 16
+SLACK = 1024
+"""Bytes that a record may be longer after a compaction, which says in it what its line said before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Journal:
             raise ConfigError(f"'{sync}' is not a way to sync a journal", hint="always, interval or never")
         self.path = path
         self.max_line = max_line
+        self._longest = max_line + SLACK
         self._sync = sync
         self._interval = interval
         self._synced = time.monotonic()
@@ -96,17 +99,15 @@ class Journal:
         Raises:
             JournalError: the file cannot be opened.
         """
-        with self._locked():
-            created = self._known is None and not self.path.exists()
-            with _opened(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
-                if created:
-                    _sync_folder(self.path.parent)
-                end, whole = self._end(file)
-                writing = Writing(self, file, end, whole=whole)
-                try:
-                    yield writing
-                finally:
-                    self._known = (os.fstat(file).st_ino, writing.end) if writing.sound else None
+        with self._locked(), opened(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
+            if os.fstat(file).st_size == 0:  # made by us, or by one who may have died before this
+                sync_folder(self.path.parent)
+            end, whole = self._end(file)
+            writing = Writing(self, file, end, whole=whole)
+            try:
+                yield writing
+            finally:
+                self._known = (os.fstat(file).st_ino, writing.end) if writing.sound else None
 
     def read(self, after: Position | None = None) -> Iterator[Entry | Fault]:
         """Everything behind a position, as far as it is written when it is reached; memory stays flat.
@@ -116,7 +117,7 @@ class Journal:
         """
         if not self.path.exists():
             return
-        with _opened(self.path, os.O_RDONLY) as file:
+        with opened(self.path, os.O_RDONLY) as file:
             yield from self._lines(file, after)
 
     def replay(self, apply: Callable[[Entry], None], after: Position | None = None) -> tuple[Position, list[Fault]]:
@@ -135,7 +136,9 @@ class Journal:
                 continue
             try:
                 apply(found)
-            except (LakehouseError, ValueError, TypeError, KeyError) as error:
+            except DiskFull:
+                raise  # the record is good
+            except (LakehouseError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
                 reason = f"record {found.seq} cannot be applied: {error}"
                 faults.append(Fault(begin, end.offset - begin - 1, reason, end))
         if faults:
@@ -167,30 +170,44 @@ class Journal:
             JournalError, DiskFull: the new file could not be written; the old one stays.
         """
         draft = self.path.with_name(self.path.name + ".new")
-        with self._locked(), _opened(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND) as old:
-            last, _ = self._end(old)
-            entries = (found for found in self._lines(old) if isinstance(found, Entry))
+        with self._locked(), opened(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND) as old:
+            last, whole = self._end(old)
+            if not whole:  # what has no newline may be a record; if it is none, it belongs into quarantine
+                Writing(self, old, last, whole=False).append()
+            entries = self._kept(old)
             draft.unlink(missing_ok=True)
             try:
-                with _opened(draft, os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
+                with opened(draft, os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
                     begin = replace(last, generation=last.generation + 1, offset=0)
-                    writing = Writing(self, file, begin, forced=False)
+                    writing = Writing(self, file, begin, forced=False, longest=self._longest)
                     writing.append(Begin(begin.generation))
                     for data in keep(entries):
                         writing.append(data)
-                    with _explained(draft):
+                    deque(entries, maxlen=0)  # what `keep` left: there may be lines for the quarantine
+                    with explained(draft):
                         os.fsync(file)
-                os.replace(draft, self.path)
-                _sync_folder(self.path.parent)
+                with explained(self.path):
+                    os.replace(draft, self.path)
+                sync_folder(self.path.parent)
             finally:
                 draft.unlink(missing_ok=True)
             self._known = None
             return writing.end
 
+    def _kept(self, file: int) -> Iterator[Entry]:
+        """The records of a file that is going to be replaced; its other lines are put into quarantine."""
+        faults: list[Fault] = []
+        for found in self._lines(file):
+            if isinstance(found, Entry):
+                yield found
+            else:
+                faults.append(found)
+        self._isolate(faults)
+
     def close(self) -> None:
         """Force what `interval` left open to the disk."""
         if self._sync == "interval" and self.path.exists():
-            with _opened(self.path, os.O_RDWR) as file, _explained(self.path):
+            with opened(self.path, os.O_RDWR) as file, explained(self.path):
                 os.fdatasync(file)
 
     def due(self) -> bool:
@@ -215,8 +232,8 @@ class Journal:
         if end.offset == stat.st_size:
             return end, True
         # What follows was torn; but if only its newline is missing it is a record, acknowledged or not.
-        rest = os.pread(file, min(stat.st_size - end.offset, self.max_line + 1), end.offset)
-        if isinstance(line := parse(rest, end.seq, self.max_line), Line):
+        rest = os.pread(file, min(stat.st_size - end.offset, self._longest + 1), end.offset)
+        if isinstance(line := self._parse(rest, end.seq), Line):
             return replace(end, offset=stat.st_size, seq=line.seq, hash=hash_of(rest)), False
         return replace(end, offset=stat.st_size), False
 
@@ -225,21 +242,29 @@ class Journal:
         generation = self._generation(file)
         tail, start = b"", size
         while start > 0:
-            step = min(_CHUNK, start)
+            step = min(_CHUNK if tail else _TAIL, start)
             start -= step
             tail = os.pread(file, step, start) + tail
             lines = tail.split(b"\n")
             end = start + len(tail) - len(lines.pop())  # the last piece has no newline
             first = 0 if start == 0 else 1  # the first piece may have begun earlier
+            found: Position | None = None
             for line in reversed(lines[first:]):
-                if isinstance(parsed := parse(line, 0, self.max_line), Line):
-                    return Position(generation, end, parsed.seq, hash_of(line))
+                if isinstance(parsed := self._parse(line, 0), Line):
+                    if found is not None and parsed.seq >= found.seq:
+                        return Position(generation)  # out of order: only reading from the beginning tells the number
+                    found = found or Position(generation, end, parsed.seq, hash_of(line))
                 end -= len(line) + 1
-            tail = tail if len(tail) <= self.max_line + _CHUNK else tail[: self.max_line]
+            if found:
+                return found
+            tail = tail if len(tail) <= self._longest + _CHUNK else tail[: self._longest]
         return Position(generation)
 
+    def _parse(self, line: bytes, after: int) -> Line | str:
+        return parse(line, after, self._longest)
+
     def _generation(self, file: int) -> int:
-        line = parse(os.pread(file, 4096, 0).split(b"\n", 1)[0], 0, self.max_line)
+        line = self._parse(os.pread(file, 4096, 0).split(b"\n", 1)[0], 0)
         return generation_of(line) if isinstance(line, Line) else 0
 
     def _lines(self, file: int, after: Position | None = None) -> Iterator[Entry | Fault]:
@@ -254,7 +279,7 @@ class Journal:
                 if oversize:
                     parsed: Line | str = f"longer than {self.max_line} bytes"
                 else:
-                    parsed = parse(line, end.seq, self.max_line)
+                    parsed = self._parse(line, end.seq)
                 begin, offset, oversize = offset, offset + size + 1, 0
                 if isinstance(parsed, str):
                     end = replace(end, offset=offset)
@@ -267,116 +292,108 @@ class Journal:
                 if begin == 0 and generation_of(parsed):
                     continue
                 yield Entry(parsed.seq, parsed.time, parsed.data, end, chained)
-            if len(rest) > self.max_line:  # it will not be a record: let go of it, only count
+            if len(rest) > self._longest:  # it will not be a record: let go of it, only count
                 oversize, rest = oversize + len(rest), b""
 
     def _isolate(self, faults: list[Fault]) -> None:
         """Copy lines into the quarantine file, unless they are there."""
-        with self._locked(), _opened(self.quarantine, os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
+        if not faults:
+            return
+        # Its own lock: who waits here may hold the index, and who holds the journal may wait for the index.
+        with opened(self.quarantine, os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            before = self.quarantine.read_bytes()
             known = set()
-            for line in self.quarantine.read_bytes().splitlines():
+            for line in before.splitlines():
                 with suppress(msgspec.DecodeError, KeyError, TypeError):
                     entry = msgspec.json.decode(line)
-                    known.add((entry["generation"], entry["offset"]))
-            lines = []
-            for fault in faults:
-                if (fault.end.generation, fault.offset) in known:
-                    continue
-                with _opened(self.path, os.O_RDONLY) as journal:
-                    if self._generation(journal) != fault.end.generation:
-                        continue  # compacted away meanwhile
-                    bad = os.pread(journal, min(fault.size, self.max_line), fault.offset)
-                entry = {
-                    "time": datetime.now(UTC),
-                    "generation": fault.end.generation,
-                    "offset": fault.offset,
-                    "size": fault.size,
-                    "reason": fault.reason,
-                    "line": bad.decode("utf-8", "backslashreplace"),
-                }
-                lines.append(msgspec.json.encode(entry) + b"\n")
-            with _explained(self.quarantine):
-                for line in lines:
-                    os.write(file, line)
-                os.fsync(file)
+                    known.add((entry["generation"], entry["offset"], entry["line"]))
+            lines = bytearray(b"\n" if before and not before.endswith(b"\n") else b"")
+            with opened(self.path, os.O_RDONLY) as journal:
+                for fault in faults if self._generation(journal) == faults[0].end.generation else ():
+                    bad = os.pread(journal, min(fault.size, self._longest), fault.offset)
+                    entry = {
+                        "time": datetime.now(UTC),
+                        "generation": fault.end.generation,
+                        "offset": fault.offset,
+                        "size": fault.size,
+                        "reason": fault.reason,
+                        "line": bad.decode("utf-8", "backslashreplace"),
+                    }
+                    if (entry["generation"], entry["offset"], entry["line"]) not in known:
+                        lines += msgspec.json.encode(entry) + b"\n"
+            if lines:
+                write_all(file, bytes(lines), self.quarantine)
+                with explained(self.quarantine):
+                    os.fsync(file)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """The companion lock file, so that the journal itself can be replaced."""
+        if getattr(self._holder, "held", False):
+            raise JournalError(f"{self.path} is being written by this thread already")
         if self._known is None:
-            with _explained(self.path):
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
         # An open file of its own for everyone: the lock then also keeps threads apart.
-        with _opened(self._lock, os.O_RDWR | os.O_CREAT) as file:
-            if not getattr(self._holder, "held", False):  # by this thread: a look at the records while writing
-                fcntl.flock(file, fcntl.LOCK_EX)
-                self._holder.held = owner = True
-            else:
-                owner = False
+        with opened(self._lock, os.O_RDWR | os.O_CREAT) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self._holder.held = True
             try:
                 yield
             finally:
-                if owner:
-                    self._holder.held = False
+                self._holder.held = False
 
 
 class Writing:
-    """The journal in the hands of one writer; `end` is where the next record goes."""
+    """The journal in the hands of one writer; `end` is where the next record goes, `time` that of the last one."""
 
-    def __init__(self, journal: Journal, file: int, end: Position, *, whole: bool = True, forced: bool = True) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        file: int,
+        end: Position,
+        *,
+        whole: bool = True,
+        forced: bool = True,
+        longest: int | None = None,
+    ) -> None:
         self.end = end
+        self.time = datetime.now(UTC)
         self.sound = True
         self._journal = journal
         self._file = file
         self._whole = whole
         self._forced = forced
+        self._longest = longest or journal.max_line
 
     def append(self, *data: Any) -> Position:
         """As `Journal.append`."""
-        lines = bytearray(b"" if self._whole else b"\n")
+        if not self.sound:
+            raise JournalError(f"{self._journal.path}: the write before this one failed", hint="begin again")
+        now = datetime.now(UTC)
+        time = stamp(now)
+        lines = [] if self._whole else [b""]
         seq, last = self.end.seq, self.end.hash
         for value in data:
             seq += 1
-            line = encode(seq, last, value, self._journal.max_line)
+            line = encode(seq, time, last, value, self._longest)
             last = hash_of(line)
-            lines += line + b"\n"
+            lines.append(line)
+        if not lines:
+            return self.end
+        block = b"\n".join(lines) + b"\n"
         size = os.fstat(self._file).st_size
         try:
-            with _explained(self._journal.path):
-                written = os.write(self._file, lines)
-                if written != len(lines):
-                    raise DiskFull(f"{self._journal.path} could be written only in part", hint="nothing was appended")
-                if self._forced and self._journal.due():
+            write_all(self._file, block, self._journal.path)
+            if self._forced and self._journal.due():
+                with explained(self._journal.path):
                     os.fdatasync(self._file)
-        except LakehouseError:
+        except BaseException:
             self.sound = False
             with suppress(OSError):
                 os.ftruncate(self._file, size)  # what is not acknowledged shall not come back
             raise
         self._whole = True
-        self.end = Position(self.end.generation, size + len(lines), seq, last)
+        self.time = now
+        self.end = Position(self.end.generation, size + len(block), seq, last)
         return self.end
-
-
-@contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
-    with _explained(path):
-        file = os.open(path, flags | os.O_CLOEXEC, _MODE)
-    try:
-        yield file
-    finally:
-        os.close(file)
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        kind = DiskFull if error.errno in _FULL else JournalError
-        raise kind(f"{path} cannot be used: {error.strerror}", hint="nothing was appended") from None
-
-
-def _sync_folder(path: Path) -> None:
-    with _opened(path, os.O_RDONLY) as folder, _explained(path):
-        os.fsync(folder)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -104,11 +104,17 @@ def parse(line: bytes, after: int, longest: int) -> Line | str:
     return parsed
 
 
-def encode(seq: int, prev: str, value: Any, longest: int) -> bytes:
+def stamp(time: datetime) -> str:
+    """A time in UTC as a record has it."""
+    return time.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def encode(seq: int, time: str, prev: str, value: Any, longest: int) -> bytes:
     """The line of a record, without its newline.
 
     Args:
         seq: its number.
+        time: when it is written, as of `stamp`.
         prev: the hash of the line before.
         value: its data.
         longest: bytes that a line may have.
@@ -120,9 +126,8 @@ def encode(seq: int, prev: str, value: Any, longest: int) -> bytes:
         data = _encoder.encode(value)
     except (TypeError, ValueError, msgspec.EncodeError) as error:
         raise JournalError(f"this cannot be written as JSON: {error}", hint="text, numbers, lists, mappings") from None
-    now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    head = b'{"seq":%d,"time":"%s","prev":"%s","data":%s' % (seq, now.encode(), prev.encode(), data)
-    line = head + b',"crc":"%08x"}' % zlib.crc32(head)
+    head = f'{{"seq":{seq},"time":"{time}","prev":"{prev}","data":'.encode() + data
+    line = b'%b,"crc":"%08x"}' % (head, zlib.crc32(head))
     if len(line) > longest:
         raise JournalError(f"a record of {len(line):,} bytes is longer than {longest:,}")
     return line

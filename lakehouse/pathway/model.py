@@ -5,16 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from lakehouse.errors import TraceInvalid
 
 MAX_UID = 256
 _DEPTH = 100
+_ATOMS = frozenset({str, int, bool, type(None)})
+_encoder = msgspec.json.Encoder()
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -122,33 +128,51 @@ class Stats:
     """Size of the journal."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True):
     """What a new trace is made of, checked."""
 
     uid: str
-    content: Any
-    digest: str
+    content: bytes
+    """As JSON."""
     kind: str | None = None
     tags: tuple[str, ...] = ()
-    scope: Mapping[str, str] = field(default_factory=dict)
+    scope: Mapping[str, str] = {}
 
 
-def draft(content: Any, *, kind: str | None, tags: Iterable[str], scope: Mapping[str, str] | None, uid: str) -> Draft:
-    """Check what a caller gives.
+def draft(
+    content: Any, *, kind: str | None, tags: Iterable[str], scope: Mapping[str, str] | None, uid: str | None
+) -> Draft:
+    """Check what a caller gives; without a uid, one is made up.
 
     Raises:
         TraceInvalid: content that is no JSON; a uid, kind, tag or scope that is no plain text.
     """
-    check_json(content)
+    text = encoded(content)
     if isinstance(tags, str):
         raise TraceInvalid("tags is one text", hint=f"give a list: tags=[{tags!r}]")
-    labels = tuple(dict.fromkeys(_text(tag, "a tag") for tag in tags))
+    labels = tuple(dict.fromkeys(_text(tag, "a tag") for tag in tags)) if tags else ()
     if scope is not None and not isinstance(scope, Mapping):
         raise TraceInvalid("scope is not a mapping", hint="such as scope={'user': 'ann'}")
-    pairs = {_text(key, "a key of scope"): _text(value, f"scope.{key}") for key, value in (scope or {}).items()}
+    pairs = (
+        {_text(key, "a key of scope"): _text(value, f"scope.{key}") for key, value in scope.items()} if scope else {}
+    )
     checked = None if kind is None else _text(kind, "kind")
-    return Draft(check_uid(uid), content, digest(content), checked, labels, pairs)
+    return Draft(check_uid(uid) if uid else os.urandom(16).hex(), text, checked, labels, pairs)
+
+
+def encoded(content: Any) -> bytes:
+    """The content as JSON, after `check_json`."""
+    if not _plain(content):
+        check_json(content)
+    try:
+        return _encoder.encode(content)
+    except UnicodeEncodeError:
+        check_json(content)  # says where
+        raise
+    except TypeError:  # kinds of text, numbers and mappings that are not Python's own, such as NumPy's float64
+        return json.dumps(content, ensure_ascii=False, default=dict).encode()
+    except (ValueError, OverflowError) as error:
+        raise TraceInvalid(f"the content cannot be written as JSON: {error}") from None
 
 
 def check_uid(uid: Any) -> str:
@@ -163,6 +187,43 @@ def check_uid(uid: Any) -> str:
     return text
 
 
+def _plain(value: Any) -> bool:
+    """Whether it surely is JSON, for all but its text being Unicode: quickly told of what most contents are."""
+    if type(value) is not dict:
+        return type(value) in _ATOMS
+    for key, item in value.items():  # noqa: SIM110 - a generator takes twice as long
+        if type(key) is not str or type(item) not in _ATOMS:
+            return False
+    return True
+
+
+def check_text(text: Any, what: str) -> str | None:
+    """A reason or a note: any text, or nothing.
+
+    Raises:
+        TraceInvalid: it is something else.
+    """
+    if text is not None and (not isinstance(text, str) or _SURROGATE.search(text)):
+        raise TraceInvalid(f"{what} is {text!r}, which is no text")
+    return text
+
+
+def check_score(score: Any) -> float:
+    """A score as a number that every JSON reader and the index can hold.
+
+    Raises:
+        TraceInvalid: it is none.
+    """
+    if isinstance(score, bool) or not isinstance(score, int | float):
+        raise TraceInvalid(f"a score is a number, not {score!r}")
+    try:
+        number = float(score)
+    except OverflowError:
+        number = math.inf
+    check_json(number, "the score")
+    return number
+
+
 def check_json(value: Any, path: str = "content", depth: int = 0) -> None:
     """Refuse what would be another thing after it was written and read again.
 
@@ -174,7 +235,7 @@ def check_json(value: Any, path: str = "content", depth: int = 0) -> None:
     if value is None or isinstance(value, bool | int):
         return
     if isinstance(value, str):
-        if any("\ud800" <= character <= "\udfff" for character in value):
+        if not value.isascii() and _SURROGATE.search(value):
             raise TraceInvalid(f"{path} is text that is not Unicode")
     elif isinstance(value, float):
         if not math.isfinite(value):

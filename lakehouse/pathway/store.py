@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from msgspec import Raw
 
 from lakehouse.errors import (
     AlreadyExists,
@@ -20,12 +23,19 @@ from lakehouse.pathway import transfer
 from lakehouse.pathway.model import (
     Draft,
     Trace,
-    check_json,
+    check_score,
+    check_text,
+    check_uid,
+    digest,
     draft,
+    encoded,
 )
 from lakehouse.pathway.reading import Memory
+from lakehouse.pathway.search import trace_of
 
-_BULK = 1000
+Write = Callable[..., datetime]
+
+_BULK = 5000
 
 
 class Pathway(Memory):
@@ -73,12 +83,11 @@ class Pathway(Memory):
             AlreadyExists: there is a trace of that uid.
             JournalError, DiskFull: it could not be written; nothing was kept.
         """
-        new = draft(content, kind=kind, tags=tags, scope=scope, uid=uid or _new_uid())
+        new = draft(content, kind=kind, tags=tags, scope=scope, uid=uid)
         with self._writing() as write:
-            if self._find(new.uid):
-                raise AlreadyExists(f"there is a trace {new.uid}", hint="add_idempotent counts it; update changes it")
-            write(self._added(new))
-            return self.get(new.uid)
+            if uid and self._find(uid):  # a name that was made up here is new
+                raise AlreadyExists(f"there is a trace {uid}", hint="add_idempotent counts it; update changes it")
+            return self._keep(write, new)
 
     def add_idempotent(
         self,
@@ -94,41 +103,39 @@ class Pathway(Memory):
         It is there when there is one of the same uid or, without a uid, one whose content is equal (not retired
         and first added one when there are several).
         """
-        new = draft(content, kind=kind, tags=tags, scope=scope, uid=uid or _new_uid())
+        new = draft(content, kind=kind, tags=tags, scope=scope, uid=uid)
         with self._writing() as write:
             if uid is not None:
-                known = self._index.rows("t.uid = ?", [uid])
+                found = self._index.rows("t.uid = ?", [uid])
             else:
-                known = self._index.rows("t.digest = ? ORDER BY t.retired, t.id LIMIT 1", [new.digest])
-            found = known[0]["uid"] if known else new.uid
-            write({"op": "replay", "uid": found} if known else self._added(new))
-            return self.get(found)
+                same = digest(json.loads(new.content))
+                found = self._index.rows("t.digest = ? ORDER BY t.retired, t.id LIMIT 1", [same])
+            if not found:
+                return self._keep(write, new)
+            known = trace_of(found[0])
+            at = write({"op": "replay", "uid": known.uid})
+            return replace(known, replay_count=known.replay_count + 1, updated_at=at)
 
     def add_many(self, items: Iterable[Mapping[str, Any]]) -> list[str]:
-        """Keep many new traces, mappings with the arguments of `add`; written by thousands, in order.
+        """Keep many new traces, mappings with the arguments of `add`; written by five thousands, in order.
 
         Returns:
             Their uids.
 
         Raises:
-            TraceInvalid, AlreadyExists: for the first that cannot be kept; the thousands before it are.
+            TraceInvalid, AlreadyExists: for the first that cannot be kept; whole five thousands before it are.
         """
         uids: list[str] = []
         batch: list[Draft] = []
         named: list[str] = []
         for item in items:
-            if not isinstance(item, Mapping) or "content" not in item or set(item) - _ADD:
+            if not isinstance(item, Mapping) or "content" not in item or not _ADD.issuperset(item):
                 raise TraceInvalid(f"{item!r:.100} is not what add takes", hint=f"a mapping with {', '.join(_ADD)}")
-            batch.append(
-                draft(
-                    item["content"],
-                    kind=item.get("kind"),
-                    tags=item.get("tags") or (),
-                    scope=item.get("scope"),
-                    uid=item.get("uid") or _new_uid(),
-                )
-            )
-            named += [item["uid"]] if item.get("uid") else []
+            get = item.get
+            uid = get("uid")
+            batch.append(draft(item["content"], kind=get("kind"), tags=get("tags") or (), scope=get("scope"), uid=uid))
+            if uid:
+                named.append(uid)
             if len(batch) == _BULK:
                 uids += self._add_batch(batch, named)
                 batch, named = [], []
@@ -141,15 +148,15 @@ class Pathway(Memory):
             TraceNotFound: there is none.
             Conflict: it is not at `if_version` any more.
         """
-        check_json(content)
+        text = encoded(content)
         with self._writing() as write:
             known = self.get(uid)
             if if_version is not None and known.version != if_version:
                 raise Conflict(
                     f"trace {uid} is at version {known.version}, not {if_version}", hint="get it, look, and try again"
                 )
-            write({"op": "update", "uid": uid, "content": content})
-            return self.get(uid)
+            at = write({"op": "update", "uid": uid, "content": Raw(text)})
+            return replace(known, content=json.loads(text), version=known.version + 1, updated_at=at)
 
     def revise(
         self,
@@ -173,37 +180,39 @@ class Pathway(Memory):
                 kind=kind or old.kind,
                 tags=old.tags if tags is None else tags,
                 scope=old.scope if scope is None else scope,
-                uid=new_uid or _new_uid(),
+                uid=new_uid,
             )
-            if self._find(new.uid):
-                raise AlreadyExists(f"there is a trace {new.uid}")
-            write({**self._added(new), "predecessor": uid})
-            return self.get(new.uid)
+            if new_uid and self._find(new_uid):
+                raise AlreadyExists(f"there is a trace {new_uid}")
+            return self._keep(write, new, predecessor=uid)
 
     def retire(self, uid: str, reason: str | None = None) -> Trace:
         """Take a trace out of search; `get` and `history` still give it. Retiring it again changes nothing."""
+        check_text(reason, "a reason")
         with self._writing() as write:
             known = self.get(uid)
-            if not known.retired:
-                write({"op": "retire", "uid": uid, "reason": reason})
-            return self.get(uid)
+            if known.retired:
+                return known
+            at = write({"op": "retire", "uid": uid, "reason": reason})
+            return replace(known, retired=True, retired_reason=reason, updated_at=at)
 
     def restore(self, uid: str) -> Trace:
         """Undo `retire`."""
         with self._writing() as write:
-            if self.get(uid).retired:
-                write({"op": "restore", "uid": uid})
-            return self.get(uid)
+            known = self.get(uid)
+            if not known.retired:
+                return known
+            at = write({"op": "restore", "uid": uid})
+            return replace(known, retired=False, retired_reason=None, updated_at=at)
 
     def feedback(self, uid: str, score: float, note: str | None = None) -> Trace:
         """Say how good a trace was; the last score counts."""
-        check_json(score)
-        if isinstance(score, bool) or not isinstance(score, int | float):
-            raise TraceInvalid(f"a score is a number, not {score!r}")
+        number = check_score(score)
+        check_text(note, "a note")
         with self._writing() as write:
-            self.get(uid)
-            write({"op": "feedback", "uid": uid, "score": score, "note": note})
-            return self.get(uid)
+            known = self.get(uid)
+            at = write({"op": "feedback", "uid": uid, "score": number, "note": note})
+            return replace(known, score=number, updated_at=at)
 
     delete = retire
 
@@ -229,14 +238,43 @@ class Pathway(Memory):
         uid: str | None,
         predecessor: str | None,
         snapshot: int | None,
-    ) -> Trace:
-        """Keep a trace of another memory, whose predecessor may not be here."""
-        new = draft(content, kind=kind, tags=tags, scope=scope, uid=uid or _new_uid())
+        origin: Mapping[str, Any] | None = None,
+        retired: bool = False,
+        reason: str | None = None,
+        score: float | None = None,
+    ) -> str:
+        """Keep a trace of another memory, whose predecessor may not be here, with what became of it; returns its uid.
+
+        Args:
+            content: as of `add`.
+            kind: as of `add`.
+            tags: as of `add`.
+            scope: as of `add`.
+            uid: as of `add`.
+            predecessor: the trace that it revises.
+            snapshot: of the lake that it was recorded at.
+            origin: what else is known of it there; kept in the journal.
+            retired: whether it is retired.
+            reason: why.
+            score: its last feedback.
+        """
+        new = draft(content, kind=kind, tags=tags, scope=scope, uid=uid)
+        if predecessor is not None:
+            check_uid(predecessor)
+        if snapshot is not None and (isinstance(snapshot, bool) or not isinstance(snapshot, int) or snapshot >> 63):
+            raise TraceInvalid(f"snapshot is {snapshot!r}", hint="a number, or nothing")
+        events: list[dict[str, Any]] = [{**_added(new, snapshot), "predecessor": predecessor}]
+        if origin:
+            events[0]["origin"] = origin
+        if retired:
+            events.append({"op": "retire", "uid": new.uid, "reason": check_text(reason, "a reason")})
+        if score is not None:
+            events.append({"op": "feedback", "uid": new.uid, "score": check_score(score)})
         with self._writing() as write:
-            if self._find(new.uid):
-                raise AlreadyExists(f"there is a trace {new.uid}")
-            write({**self._added(new), "predecessor": predecessor, "snapshot": snapshot})
-            return self.get(new.uid)
+            if uid and self._find(uid):
+                raise AlreadyExists(f"there is a trace {uid}")
+            write(*events)
+        return new.uid
 
     def compact(self) -> tuple[int, int]:
         """Write the journal anew, without damaged lines and with less around each event; nothing else changes.
@@ -251,11 +289,28 @@ class Pathway(Memory):
         return before, self.stats().bytes
 
     @contextmanager
-    def _writing(self) -> Iterator[Callable[..., Any]]:
+    def _writing(self) -> Iterator[Write]:
+        """Nobody else changes the memory meanwhile; what is yielded writes events and returns their time."""
         if self._read_only:
             raise LakeReadOnly("the lake is open for reading only", hint="open it without at= and read_only= to write")
         with self.journal.writing() as writing:
-            yield writing.append
+
+            def write(*events: Mapping[str, Any]) -> datetime:
+                writing.append(*events)
+                return writing.time
+
+            yield write
+
+    def _keep(self, write: Write, new: Draft, predecessor: str | None = None) -> Trace:
+        """Write a new trace. The index hears of it from whoever reads next: a write is done when the journal has it."""
+        event = _added(new, self._snapshot())
+        if predecessor is not None:
+            event["predecessor"] = predecessor
+        at = write(event)
+        content, scope = json.loads(new.content), dict(new.scope)
+        return Trace(
+            new.uid, content, new.kind, new.tags, scope, 1, predecessor, 0, False, None, None, at, at, event["snapshot"]
+        )
 
     def _add_batch(self, batch: list[Draft], named: list[str]) -> list[str]:
         if not batch:
@@ -271,16 +326,21 @@ class Pathway(Memory):
                 )
                 if known:
                     raise AlreadyExists(f"there is a trace {known[0][0]}")
-            write(*(self._added(new) for new in batch))
+            snapshot = self._snapshot()
+            write(*(_added(new, snapshot) for new in batch))
         return uids
 
-    def _added(self, new: Draft) -> dict[str, Any]:
-        event = {"op": "add", "uid": new.uid, "content": new.content, "kind": new.kind, "tags": list(new.tags)}
-        return {**event, "scope": dict(new.scope), "snapshot": self._snapshot()}
+
+def _added(new: Draft, snapshot: int | None) -> dict[str, Any]:
+    return {
+        "op": "add",
+        "uid": new.uid,
+        "content": Raw(new.content),
+        "kind": new.kind,
+        "tags": new.tags,
+        "scope": new.scope,
+        "snapshot": snapshot,
+    }
 
 
 _ADD = frozenset({"content", "kind", "tags", "scope", "uid"})
-
-
-def _new_uid() -> str:
-    return uuid.uuid4().hex

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
-from lakehouse.errors import AlreadyExists, SourceNotFound, SourceUnreadable, TraceInvalid
+from lakehouse.durable import explained, opened, sync_folder, write_all
+from lakehouse.errors import AlreadyExists, JournalError, SourceNotFound, SourceUnreadable, TraceInvalid
 from lakehouse.records import Entry
 
 if TYPE_CHECKING:
@@ -20,8 +22,15 @@ if TYPE_CHECKING:
 OnConflict = Literal["skip", "fail", "revise"]
 
 _BATCH = 500
+_BYTES = 16_000
+"""Of the events that compaction puts into one record."""
 _FOREIGN = ("memory", "content", "text", "value", "data")
 """What other memory stores call the content (mem0, LangGraph …)."""
+_OWNERS = ("user_id", "agent_id", "run_id", "actor_id")
+_PLACED = ("id", "key", "namespace", "scope", "kind", "tags", "categories", "score")
+"""Where else these go; a score of theirs is the relevance of one search, which says nothing of the memory."""
+_ORIGIN = ("created_at", "updated_at", "version", "replay_count")
+"""What is said of a trace by the journal it came from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +51,21 @@ def export(pathway: Memory, path: Path, arguments: Mapping[str, Any]) -> int:
     """
     draft = path.with_name(path.name + ".part")
     traces = list(pathway.each(**{"include_retired": True, **arguments}))
+    traces.reverse()
     try:
-        with draft.open("w", encoding="utf-8") as file:
-            for trace in reversed(traces):
-                file.write(json.dumps(trace.to_dict(), ensure_ascii=False) + "\n")
-        draft.replace(path)
-    except OSError as error:
-        raise SourceUnreadable(f"{path} cannot be written: {error.strerror}") from None
+        with opened(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
+            for first in range(0, len(traces), _BATCH):
+                lines = [
+                    json.dumps(trace.to_dict(), ensure_ascii=False) + "\n" for trace in traces[first : first + _BATCH]
+                ]
+                write_all(file, "".join(lines).encode(), draft)
+            with explained(draft):
+                os.fsync(file)
+        with explained(path):
+            draft.replace(path)
+        sync_folder(path.parent)
+    except JournalError as error:
+        raise SourceUnreadable(f"{path} cannot be written: {error.message}") from None
     finally:
         draft.unlink(missing_ok=True)
     return len(traces)
@@ -67,7 +84,6 @@ def import_(pathway: Pathway, path: Path, on_conflict: OnConflict) -> Imported:
     added = skipped = revised = 0
     for where, record in _records(path):
         arguments = _arguments(record, where)
-        after = arguments.pop("after")
         uid = arguments["uid"]
         if uid is not None and pathway.has(uid):
             if on_conflict == "fail":
@@ -75,30 +91,34 @@ def import_(pathway: Pathway, path: Path, on_conflict: OnConflict) -> Imported:
             if on_conflict == "skip":
                 skipped += 1
                 continue
-            pathway.revise(uid, arguments["content"], kind=arguments["kind"], tags=arguments["tags"])
+            pathway.revise(uid, **{name: arguments[name] for name in ("content", "kind", "tags", "scope")})
             revised += 1
             continue
-        uid = pathway.bring(**arguments, predecessor=after["predecessor"]).uid
-        if after["retired"]:
-            pathway.retire(uid, after["reason"])
-        if after["score"] is not None:
-            pathway.feedback(uid, after["score"])
+        try:
+            pathway.bring(**arguments)
+        except TraceInvalid as error:
+            raise TraceInvalid(f"{where}: {error.message}", hint=error.hint) from None
         added += 1
     return Imported(added, skipped, revised)
 
 
 def compacted(entries: Iterator[Entry]) -> Iterable[dict[str, Any]]:
-    """The same events in records of several hundred, each with the position and time it had: `as_of` stays as it was."""
+    """The same events, many in a record, each with the position and time it had: `as_of` stays as it was.
+
+    A damaged record costs all that is in it, so records stay small.
+    """
     batch: list[dict[str, Any]] = []
+    size = 0
     for entry in entries:
         data = msgspec.json.decode(entry.data)
         if not isinstance(data, dict):
             continue
+        if size + len(bytes(entry.data)) > _BYTES and batch:
+            yield {"batch": batch}
+            batch, size = [], 0
         at = entry.time.isoformat(timespec="microseconds")
         batch += [{"seq": entry.seq, "at": at, **event} for event in data.get("batch", [data])]
-        if len(batch) >= _BATCH:
-            yield {"batch": batch}
-            batch = []
+        size += len(bytes(entry.data))
     if batch:
         yield {"batch": batch}
 
@@ -122,7 +142,7 @@ def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         records = [(f"{path.name}, record {number}", record) for number, record in enumerate(whole, start=1)]
     else:
         records = []
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
                 try:
                     records.append((f"{path.name}, line {number}", json.loads(line)))
@@ -135,30 +155,50 @@ def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _arguments(record: dict[str, Any], where: str) -> dict[str, Any]:
+    """What `Pathway.bring` takes, of one record of a file."""
     name = next((key for key in _FOREIGN if key in record), None)
     if name is None:
         raise TraceInvalid(f"{where} has no content", hint=f"one of the keys {', '.join(_FOREIGN)}")
+    if not isinstance(record.get("scope") or {}, dict):
+        raise TraceInvalid(f"{where}: scope is not a mapping", hint="such as {'user': 'ann'}")
     scope = {str(key): str(value) for key, value in (record.get("scope") or {}).items()}
-    for key in ("user_id", "agent_id", "run_id", "actor_id"):
+    common = {"kind": record.get("kind"), "tags": record.get("tags") or record.get("categories") or ()}
+    if "uid" in record:  # a trace of ours
+        return common | {
+            "content": record[name],
+            "scope": scope,
+            "uid": record["uid"],
+            "predecessor": record.get("predecessor"),
+            "snapshot": record.get("snapshot"),
+            "origin": {key: record[key] for key in _ORIGIN if key in record},
+            "retired": bool(record.get("retired")),
+            "reason": record.get("retired_reason"),
+            "score": record.get("score"),
+        }
+    for key in _OWNERS:
         if record.get(key):
             scope.setdefault(key.removesuffix("_id"), str(record[key]))
-    tags = record.get("tags") or record.get("categories") or ()
-    content = record[name]
-    if name != "content" and record.get("metadata"):
-        content = {"text": content, "metadata": record["metadata"]}
-    after = {
-        "predecessor": record.get("predecessor"),
-        "retired": bool(record.get("retired")),
-        "reason": record.get("retired_reason"),
-        "score": record.get("score") if "uid" in record else None,
-    }
-    uid = record.get("uid") or record.get("id")
-    return {
-        "content": content,
-        "kind": record.get("kind"),
-        "tags": tags,
+    uid = record.get("id")
+    if uid is None and record.get("key") is not None:  # LangGraph: a key is one of its namespace
+        space = [str(part) for part in record.get("namespace") or ()]
+        scope.setdefault("namespace", ".".join(space) or "default")
+        uid = "/".join(part.replace("%", "%25").replace("/", "%2F") for part in (*space, str(record["key"])))
+    return common | {
+        "content": _foreign(record, name),
         "scope": scope,
         "uid": None if uid is None else str(uid),
-        "snapshot": record.get("snapshot"),
-        "after": after,
+        "predecessor": None,
+        "snapshot": None,
     }
+
+
+def _foreign(record: dict[str, Any], name: str) -> Any:
+    """The content of another store's memory, with all else that is said of it (its times too) as metadata."""
+    metadata = record.get("metadata") or {}
+    if not isinstance(metadata, dict):
+        metadata = {"metadata": metadata}
+    known = {name, "metadata", *_OWNERS, *_PLACED}
+    metadata = {key: value for key, value in record.items() if key not in known and value is not None} | metadata
+    if not metadata:
+        return record[name]
+    return {"text" if isinstance(record[name], str) else "value": record[name], "metadata": metadata}

@@ -287,3 +287,131 @@ def test_the_end_is_found_from_the_back_of_a_long_file(journal):
 def test_a_position_of_the_start_is_before_everything(journal):
     journal.append(1)
     assert data(journal, Position()) == [1]
+
+
+@pytest.mark.parametrize("again", [b"first", b"all"])
+def test_records_that_somebody_copied_behind_the_last_one_do_not_hide_what_is_appended(journal, again):
+    journal.append(1)
+    journal.append(2)
+    journal.append(3)
+    lines = journal.path.read_bytes().splitlines(keepends=True)
+    with journal.path.open("ab") as file:
+        file.writelines(lines[:1] if again == b"first" else lines)
+    assert Journal(journal.path).append("next").seq == 4
+    assert data(journal) == [1, 2, 3, "next"]
+
+
+def test_a_record_without_its_newline_survives_a_compaction_and_a_torn_one_goes_into_quarantine(journal):
+    journal.append(1, 2)
+    whole = journal.path.read_bytes()
+    journal.path.write_bytes(whole[:-1])
+    Journal(journal.path).compact(lambda entries: (entry.data for entry in entries))
+    assert data(journal) == [1, 2]
+    with journal.path.open("ab") as file:
+        file.write(b'{"seq":9,"torn')
+    Journal(journal.path).compact(lambda entries: (entry.data for entry in entries))
+    assert data(journal) == [1, 2]
+    (kept,) = journal.quarantine.read_bytes().splitlines()
+    assert json.loads(kept)["line"] == '{"seq":9,"torn'
+
+
+def test_a_compaction_that_reads_nothing_keeps_the_damaged_lines_too(journal):
+    journal.append(1)
+    with journal.path.open("ab") as file:
+        file.write(b"damage\n")
+    journal.append(2)
+    journal.compact(lambda _: ["all new"])
+    assert data(journal) == ["all new"]
+    assert json.loads(journal.quarantine.read_bytes())["line"] == "damage"
+
+
+def test_the_longest_record_can_be_compacted_into_one_that_tells_a_little_more(tmp_path):
+    journal = Journal(tmp_path / "a.jsonl", max_line=2000)
+    room = 2000 - len(journal_line(tmp_path, ""))
+    journal.append("x" * room)
+    with pytest.raises(errors.JournalError, match="longer"):
+        journal.append("x" * (room + 1))
+    journal.compact(lambda entries: ({"seq": entry.seq, "was": entry.data} for entry in entries))
+    assert data(journal) == [{"seq": 1, "was": "x" * room}]
+
+
+def journal_line(folder, value):
+    other = Journal(folder / "other.jsonl", sync="never")
+    other.append(value)
+    return other.path.read_bytes().rstrip()
+
+
+@pytest.mark.parametrize("value", ["text", [1], {"a": [1]}, 3])
+def test_whatever_a_record_makes_apply_do_the_others_are_applied(journal, value):
+    journal.append({"a": {"b": 1}}, value, {"a": {"b": 2}})
+    seen = []
+    _, found = journal.replay(lambda entry: seen.append(msgspec.json.decode(entry.data).get("a").get("b")))
+    assert seen == [1, 2]
+    assert len(found) == 1
+    assert json.loads(journal.quarantine.read_bytes())["reason"].startswith("record 2 cannot be applied")
+
+
+def test_a_disk_that_is_full_while_applying_is_no_fault_of_the_record(journal):
+    journal.append(1)
+
+    def apply(_):
+        raise errors.DiskFull("full")
+
+    with pytest.raises(errors.DiskFull):
+        journal.replay(apply)
+    assert not journal.quarantine.exists()
+
+
+def test_after_a_write_that_failed_the_same_writer_writes_no_more(journal, monkeypatch):
+    journal.append(1)
+    with journal.writing() as writing:
+        with monkeypatch.context() as patched, pytest.raises(errors.DiskFull):
+            patched.setattr(os, "ftruncate", full)
+            patched.setattr(os, "write", lambda file, block, write=os.write: write(file, block[:20]))
+            writing.append(2)
+        with pytest.raises(errors.JournalError, match="before this one failed"):
+            writing.append(3)
+    journal.append(4)
+    assert data(journal) == [1, 4]
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_writer_that_is_interrupted_leaves_a_journal_that_goes_on(journal, monkeypatch):
+    journal.append(1)
+    write = os.write
+
+    def interrupted(file, block):
+        write(file, block)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(os, "write", interrupted)
+        journal.append(2)
+    journal.append(3)
+    assert data(journal) == [1, 3]
+    assert journal.verify().sound
+
+
+def test_a_thread_that_writes_already_is_told_so(journal):
+    with journal.writing() as writing:
+        writing.append(1)
+        with pytest.raises(errors.JournalError, match="by this thread already"):
+            journal.append(2)
+        writing.append(3)
+    assert data(journal) == [1, 3]
+
+
+def test_new_folders_and_the_new_file_are_known_to_the_disk_before_the_first_record_is_told_of(tmp_path, monkeypatch):
+    happened = []
+    fsync, fdatasync = os.fsync, os.fdatasync
+    name = lambda file: os.path.relpath(os.readlink(f"/proc/self/fd/{file}"), tmp_path)  # noqa: E731
+    monkeypatch.setattr(os, "fsync", lambda file: (happened.append(name(file)), fsync(file)))
+    monkeypatch.setattr(os, "fdatasync", lambda file: (happened.append(name(file)), fdatasync(file)))
+    journal = Journal(tmp_path / "a" / "b" / "c.jsonl")
+    journal.append(1)
+    assert happened == [".", "a", "a/b", "a/b/c.jsonl"]
+    journal.append(2)
+    assert happened[4:] == ["a/b/c.jsonl"]
