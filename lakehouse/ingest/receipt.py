@@ -142,7 +142,8 @@ def _loads(
         gone = until is not None and snapshot.id > until  # a rollback took it away
         if note.get("operation") in ANEW and "version" in note:
             until = until if gone else int(note["version"])
-            if before := note.get("anew", {}).get(shown(relation.schema, relation.name)):
+            before = note.get("anew", {}).get(shown(relation.schema, relation.name), 0)
+            if 0 < before < relation.id:
                 yield from _loads(catalog, replace(relation, id=before), target, until)
                 return
             continue
