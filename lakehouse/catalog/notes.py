@@ -63,11 +63,17 @@ def of_table(metadata: Metadata, state: State, relation: Relation, live: list[Sn
 def before(commits: Iterable[Snapshot], relation: Relation) -> int | None:
     """The id that a table had before a commit made it anew; None when none did."""
     for snapshot in commits:
-        note = _decoded(snapshot)
-        id = note.get("anew", {}).get(shown(relation.schema, relation.name))
-        if note.get("operation") in ANEW and isinstance(id, int) and id < relation.id:
+        if (id := replaced(_decoded(snapshot), relation)) is not None:
             return id
     return None
+
+
+def replaced(note: dict[str, Any], relation: Relation) -> int | None:
+    """The id that a table had before the commit with this note, which is one of the table's, made it anew."""
+    made = note.get("anew", {})
+    evolved = note.get("operation") == EVOLVE and made  # then it is this one, whatever it was called
+    id = next(iter(made.values())) if evolved else made.get(shown(relation.schema, relation.name))
+    return id if note.get("operation") in ANEW and isinstance(id, int) and id < relation.id else None
 
 
 def operation(snapshot: Snapshot) -> str | None:

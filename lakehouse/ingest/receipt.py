@@ -13,7 +13,7 @@ import msgspec
 from lakehouse.catalog.catalog import Catalog
 from lakehouse.catalog.metadata import Relation, Snapshot
 from lakehouse.catalog.names import quote, shown
-from lakehouse.catalog.notes import ANEW
+from lakehouse.catalog.notes import ANEW, replaced
 from lakehouse.errors import TableNotFound
 
 Mode = Literal["append", "replace", "upsert"]
@@ -142,8 +142,7 @@ def _loads(
         gone = until is not None and snapshot.id > until  # a rollback took it away
         if note.get("operation") in ANEW and "version" in note:
             until = until if gone else int(note["version"])
-            before = note.get("anew", {}).get(shown(relation.schema, relation.name), 0)
-            if 0 < before < relation.id:
+            if (before := replaced(note, relation)) is not None:
                 yield from _loads(catalog, replace(relation, id=before), target, until)
                 return
             continue

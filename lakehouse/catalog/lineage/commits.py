@@ -226,6 +226,8 @@ class Commit:
         row = self._names.of(table, self.id)
         old = self.note.anew.get(row.full_name, table) if row else table
         name = row.full_name if row else f"table {table}"
+        if row and self._names.of(old, version) is None and (then := self._names.at(row.schema, row.name, version)):
+            old = then.id  # it was made anew between the two
         return self._step({table}, self.note.operation, (Read("table", name, old, version),))
 
     @cached_property

@@ -117,6 +117,10 @@ def test_loads_changes_history_and_rollback_reach_across_the_change(lake, tmp_pa
         (0, 0, 1), (1, 0, 0), (0, 0, 0), (0, 1, 0), (2, 0, 0),
     ]  # fmt: skip
     assert len(table.history(limit=4)) == 4
+    assert {str(first), str(tmp_path / "a.csv")} <= {one.name for one in table.lineage(direction="up").nodes}
+    lake.sql("ALTER TABLE t RENAME TO u")
+    assert len(lake.catalog.table("u").history()) == 5
+    lake.sql("ALTER TABLE u RENAME TO t")
     assert table.changes(loaded, loaded).num_rows == 2
     assert lake.sql("FROM t ORDER BY id", at=loaded).fetchall() == [(9, 9), (10, 10)]
     table.rollback(loaded, allow_schema_change=True)
