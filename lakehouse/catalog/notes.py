@@ -19,6 +19,10 @@ from lakehouse.state import State
 
 COMPACT = "compact"
 """The operation of commits that only lay the same rows down in other files."""
+EVOLVE = "evolve"
+"""The operation of commits that made a table anew with wider types: the same rows, under another id."""
+ANEW = ("rollback", EVOLVE)
+"""The operations of commits that may make a table anew, as an older snapshot (`version`) has it."""
 
 
 def keep(state: State, snapshots: Iterable[Snapshot]) -> None:
@@ -57,13 +61,19 @@ def of_table(metadata: Metadata, state: State, relation: Relation, live: list[Sn
 
 
 def before(commits: Iterable[Snapshot], relation: Relation) -> int | None:
-    """The id that a table had before a rollback made it anew; None when none did."""
+    """The id that a table had before a commit made it anew; None when none did."""
     for snapshot in commits:
-        note = _decoded(snapshot)
-        id = note.get("anew", {}).get(shown(relation.schema, relation.name))
-        if note.get("operation") == "rollback" and isinstance(id, int) and id < relation.id:
+        if (id := replaced(_decoded(snapshot), relation)) is not None:
             return id
     return None
+
+
+def replaced(note: dict[str, Any], relation: Relation) -> int | None:
+    """The id that a table had before the commit with this note, which is one of the table's, made it anew."""
+    made = note.get("anew", {})
+    evolved = note.get("operation") == EVOLVE and made  # then it is this one, whatever it was called
+    id = next(iter(made.values())) if evolved else made.get(shown(relation.schema, relation.name))
+    return id if note.get("operation") in ANEW and isinstance(id, int) and id < relation.id else None
 
 
 def operation(snapshot: Snapshot) -> str | None:

@@ -5,24 +5,27 @@
     "freeze"       any difference of columns or types is refused, all of them in one message
     "quarantine"   rows that do not fit are set aside (see rejects.py), the rest lands
 
-Types are widened within whole numbers only. DuckLake 1.5 would also take DOUBLE, but can then lose the minimum and
-maximum of the column and leave out filters that are not true of every row (measured).
+What may become of a type is in widen.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import get_args
 
 import duckdb
 
-from lakehouse.catalog.attach import ALIAS
+from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.catalog import Catalog
+from lakehouse.catalog.metadata import Relation
 from lakehouse.catalog.names import quote
+from lakehouse.catalog.notes import EVOLVE
 from lakehouse.errors import IngestError, SchemaMismatch
-from lakehouse.ingest import exact
+from lakehouse.ingest import exact, widen
 from lakehouse.ingest.land import Columns
 from lakehouse.ingest.receipt import Contract, Target
+from lakehouse.ingest.sources import Source
 
 Run = Callable[[str], duckdb.DuckDBPyConnection]
 
@@ -92,8 +95,25 @@ def freeze(run: Run, source: str, table: str, reading: str, found: Columns, know
         )
 
 
-def evolve(run: Run, source: str, reading: str, found: Columns, known: Columns) -> None:
+def evolve(
+    run: Run,
+    source: Source,
+    table: str,
+    reading: Callable[[Mapping[str, str]], str],
+    fixed: Mapping[str, str],
+    found: Columns,
+    known: Columns,
+) -> None:
     """Find out whether the table must change for a source.
+
+    Args:
+        run: executes SQL.
+        source: what is loaded.
+        table: the table's name in SQL.
+        reading: the FROM clause that reads the source with the types of some columns given.
+        fixed: types that somebody fixed for columns, by lower-cased name: they are not widened further.
+        found: the columns of the source.
+        known: the columns of the table.
 
     Raises:
         Evolution: how, in a transaction of its own.
@@ -102,19 +122,24 @@ def evolve(run: Run, source: str, reading: str, found: Columns, known: Columns) 
     spelled = {name.lower(): (name, kind) for name, kind in known}
     other = [(n, kind, spelled[n.lower()][1]) for n, kind in found if n.lower() in spelled]
     other = [(name, kind, old) for name, kind, old in other if kind != old]
-    misfits = _misfits(run, reading, other)
+    plain = reading(fixed)
+    misfits = _misfits(run, plain, other, strict=source.typed)
     changes: dict[str, tuple[str | None, str]] = {}
     for name, kind, old in other:
         if name not in misfits:
             continue
-        to = _wider(run, old, kind)
-        if to is None or to == old:
+        texts = {**fixed, name.lower(): "VARCHAR"}  # a number of a text file has more digits than a DOUBLE keeps
+        column = spelled[name.lower()][0]
+        to = fixed.get(name.lower()) or widen.wider(
+            run, table, reading(texts) if source.texts else plain, column, old, kind
+        )
+        if to is None or to == old or _misfits(run, plain, [(name, kind, to)]):
             raise SchemaMismatch(
-                f"the value {misfits[name]} of column {name} of {source} does not fit {old},"
+                f"the value {misfits[name]} of column {name} of {source.name} does not fit {old},"
                 " and no wider type that keeps every value holds both",
                 hint="mend the source, change the column yourself, or set such rows aside with contract='quarantine'",
             )
-        changes[spelled[name.lower()][0]] = (old, to)
+        changes[column] = (old, to)
     changes.update({name: (None, kind) for name, kind in found if name.lower() not in spelled})
     if changes:
         raise Evolution(changes)
@@ -134,37 +159,46 @@ class Evolution(Exception):
         """The old type (None: a new column) and the new one by column."""
 
 
-def change(catalog: Catalog, target: Target, changes: dict[str, tuple[str | None, str]]) -> None:
+def change(catalog: Catalog, database: Database, target: Target, changes: dict[str, tuple[str | None, str]]) -> None:
     """Add and widen columns in one commit; what somebody else has changed meanwhile is left alone.
 
-    DuckLake takes several changes of these two kinds in one transaction, unlike renaming.
+    DuckLake takes several changes in one transaction where columns are added and whole numbers widened, unlike
+    renaming. For other types the table is made anew.
     """
-    with catalog.writer.transaction("ddl", f"evolve {target.full_name}: {', '.join(changes)}") as transaction:
+    message = f"evolve {target.full_name}: {', '.join(changes)}"
+    made: Relation | None = None
+    with ExitStack() as undo, catalog.writer.transaction(EVOLVE, message) as transaction:
         relation = catalog.find(quote(target.schema, target.name))
         table = quote(ALIAS, relation.schema, relation.name)
         now = {name.lower(): kind for name, kind in catalog.describe(relation)}
-        for name, (old, new) in changes.items():
-            if old is None and name.lower() not in now:
-                transaction.execute(f"ALTER TABLE {table} ADD COLUMN {quote(name)} {new}")
-            elif old is not None and now.get(name.lower()) == old:
-                transaction.execute(f"ALTER TABLE {table} ALTER COLUMN {quote(name)} SET DATA TYPE {new}")
+        due = [(name, old, new) for name, (old, new) in changes.items() if now.get(name.lower()) == old]
+        if all(old is None or widen.in_place(old, new) for _, old, new in due):
+            for name, old, new in due:
+                verb = "ADD COLUMN" if old is None else "ALTER COLUMN"
+                kind = new if old is None else f"SET DATA TYPE {new}"
+                transaction.execute(f"ALTER TABLE {table} {verb} {quote(name)} {kind}")
+        else:
+            widen.anew(catalog, database, transaction, [(name, new) for name, _, new in due], relation, undo)
+            made = relation
+    if made is not None:
+        widen.carried(catalog, made)
 
 
-def _wider(run: Run, old: str, new: str) -> str | None:
-    """The type that holds all values of both; None when we do not widen like that."""
-    if not (exact.whole(old) and exact.whole(new)):
-        return None
-    row = run(f"SELECT typeof(CASE WHEN true THEN NULL::{old} ELSE NULL::{new} END)").fetchone()
-    return str(row[0]) if row else None
+def _strictly(column: str, given: str, wanted: str) -> str:
+    """Whether a value does not fit: a FLOAT is no approximation of what comes with the digits of a DOUBLE."""
+    misfit = exact.fitting(column, given, wanted)[1]
+    if wanted == "FLOAT" and given == "DOUBLE":
+        return f"({misfit} OR CAST(TRY_CAST({column} AS FLOAT) AS DOUBLE) IS DISTINCT FROM {column})"
+    return misfit
 
 
-def _misfits(run: Run, reading: str, columns: list[tuple[str, str, str]]) -> dict[str, str]:
+def _misfits(run: Run, reading: str, columns: list[tuple[str, str, str]], *, strict: bool = False) -> dict[str, str]:
     """Of columns (name, type given, type wanted) those with a value that does not fit, each with an example."""
     if not columns:
         return {}
     tests = []
     for name, given, wanted in columns:
-        _, misfit = exact.fitting(quote(name), given, wanted)
+        misfit = _strictly(quote(name), given, wanted) if strict else exact.fitting(quote(name), given, wanted)[1]
         tests.append(f"any_value(CAST({quote(name)} AS VARCHAR)) FILTER ({misfit})")
     row = run(f"SELECT {', '.join(tests)} FROM {reading}").fetchone() or ()
     return {name: value[:60] for (name, _, _), value in zip(columns, row, strict=True) if value is not None}

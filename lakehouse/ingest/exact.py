@@ -10,7 +10,7 @@ _WHOLE = re.compile(r"^(?:U?(?:TINY|SMALL|BIG|HUGE)INT|U?INTEGER)$")
 _DECIMAL = re.compile(r"^DECIMAL\(\d+,\s*\d+\)$")
 _MEASURED = re.compile(r"^(?:U?(?:TINY|SMALL|BIG|HUGE)INT|U?INTEGER|DECIMAL\(.*|FLOAT|DOUBLE|DATE|TIME|TIMESTAMP.*)$")
 _ROUGH = frozenset({"FLOAT", "DOUBLE", "VARCHAR"})
-"""What anything measured may become: text keeps all digits, and a float is an approximation by nature."""
+"""What anything measured but large whole numbers may become: text keeps all digits, a float is approximate by nature."""
 
 
 def guarded(kind: str) -> bool:
@@ -59,12 +59,18 @@ def cast(name: str, given: str, wanted: str) -> str:
     return f"CASE WHEN {lost} THEN error({message}) ELSE {plain} END AS {column}"
 
 
-def _lost(column: str, plain: str, given: str, wanted: str, *, cast: str = "CAST") -> str | None:
+def _rounded(given: str, wanted: str) -> bool:
+    """Whether a float may have too few digits for a whole number."""
+    small = ("TINYINT", "SMALLINT") if wanted == "FLOAT" else ("TINYINT", "SMALLINT", "INTEGER")
+    return whole(given) and wanted in ("FLOAT", "DOUBLE") and given.removeprefix("U") not in small
+
+
+def _lost(column: str, plain: str, given: str, wanted: str) -> str | None:
     """The condition that a value does not survive the cast; None when every value does or the cast fails by itself."""
     if given != "VARCHAR":
-        if not _MEASURED.match(given) or wanted in _ROUGH:
+        if not _MEASURED.match(given) or (wanted in _ROUGH and not _rounded(given, wanted)):
             return None
-        return f"{cast}({plain} AS {given}) IS DISTINCT FROM {column}"
+        return f"TRY_CAST({plain} AS {given}) IS DISTINCT FROM {column}"
     if wanted == "DATE":
         return f"strlen({column}) > 10 AND TRY_CAST({column} AS TIMESTAMP) IS DISTINCT FROM CAST({plain} AS TIMESTAMP)"
     if wanted == "TIME":
@@ -89,6 +95,6 @@ def fitting(column: str, given: str, wanted: str) -> tuple[str, str]:
     if given == "JSON" and not wanted.endswith(("]", ")")):
         column, given = f"({column} ->> '$')", "VARCHAR"
     plain = f"TRY_CAST({column} AS {wanted})"
-    lost = _lost(column, plain, given, wanted, cast="TRY_CAST")
+    lost = _lost(column, plain, given, wanted)
     missing = f"{plain} IS NULL AND {column} IS NOT NULL"
     return plain, f"({missing})" if lost is None else f"({missing} OR ({column} IS NOT NULL AND ({lost})))"

@@ -202,7 +202,7 @@ class Ingest:
             try:
                 return self._load(source, attempt, target, force=force)
             except contracts.Evolution as wanted:
-                contracts.change(self._catalog, target, wanted.changes)
+                contracts.change(self._catalog, self._database, target, wanted.changes)
         return self._load(source, attempt, target, force=force)
 
     def _load(self, source: Source, attempt: _Attempt, target: Target, *, force: bool) -> Receipt:

@@ -70,7 +70,8 @@ def placed(work: Work, source: Source, reading: Reading) -> tuple[Landing, str]:
             typed = source.typed
             contract.freeze(work.run, source.name, target.full_name, plain, found, known, typed=typed)
         else:
-            contract.evolve(work.run, source.name, plain, found, known)
+            table = quote(ALIAS, relation.schema, relation.name)
+            contract.evolve(work.run, source, table, reading, work.types, found, known)
     sql = reading({name.lower(): kind for name, kind in known})
     found = work.described(sql)
     source.check([name for name, _ in found])

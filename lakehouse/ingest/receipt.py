@@ -13,6 +13,7 @@ import msgspec
 from lakehouse.catalog.catalog import Catalog
 from lakehouse.catalog.metadata import Relation, Snapshot
 from lakehouse.catalog.names import quote, shown
+from lakehouse.catalog.notes import ANEW, replaced
 from lakehouse.errors import TableNotFound
 
 Mode = Literal["append", "replace", "upsert"]
@@ -137,14 +138,15 @@ def _loads(
     catalog: Catalog, relation: Relation, target: Target, until: int | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     for snapshot in catalog.notes(relation):
-        if until is not None and snapshot.id > until:
-            continue  # a rollback took it away
         note = _decoded(snapshot.note)
-        if note.get("operation") == "rollback":
-            until = int(note["version"])
-            if before := note.get("anew", {}).get(shown(relation.schema, relation.name)):
+        gone = until is not None and snapshot.id > until  # a rollback took it away
+        if note.get("operation") in ANEW and "version" in note:
+            until = until if gone else int(note["version"])
+            if (before := replaced(note, relation)) is not None:
                 yield from _loads(catalog, replace(relation, id=before), target, until)
                 return
+            continue
+        if gone:
             continue
         if _deleted(snapshot, relation.id):
             return

@@ -68,6 +68,8 @@ class Source:
     """Types that were asked for, by lower-cased column."""
     typed: bool = False
     """Whether it says itself of what types its columns are; else they were guessed from its values."""
+    texts: bool = False
+    """Whether its columns can be read as the text that stands in it, numbers written as SQL writes them."""
     sniffed: list[tuple[str, str]] = field(default_factory=list)
     """Columns and types of a CSV file as its first rows show them; none when it could not be understood."""
     records: Records | None = None
@@ -209,7 +211,8 @@ def _csv(paths: list[Path], options: Mapping[str, Any], database: Database, name
     source = Source(readings=table.readings if table else (), fault=fault, **_UNKNOWN)
     if table is not None:
         sniffed = list(zip(table.dialect.columns, table.dialect.types, strict=True))
-        source = replace(source, locate=table.locate, sniffed=sniffed)
+        texts = not {"all_varchar", "decimal_separator", "thousands"} & options.keys()
+        source = replace(source, locate=table.locate, sniffed=sniffed, texts=texts)
     if contract == "quarantine":
         called = [(file, name if len(names) == 1 else Path(file).name) for file in names]
         source.records = _records(called, options, table.dialect if table else None, fault)

@@ -55,6 +55,16 @@ def remember(catalog: Catalog, target: Target, types: Mapping[str, str]) -> None
         return
 
 
+def carry(catalog: Catalog, before: int, after: int) -> None:
+    """Give a table that was made anew (old id, new id) the types that were fixed."""
+    if catalog.state.read("SELECT 1 FROM column_type WHERE table_id = ? LIMIT 1", (before,)):
+        with catalog.state.write() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO column_type SELECT ?, name, type FROM column_type WHERE table_id = ?",
+                (after, before),
+            )
+
+
 def _spelled(kind: str) -> str:
     """A type as DuckDB spells it."""
     try:

@@ -14,6 +14,7 @@ from lakehouse.catalog.history.past import attached, exactly_read
 from lakehouse.catalog.history.revert import Done, Revert, Source, touched
 from lakehouse.catalog.metadata import Relation, Snapshot, Version
 from lakehouse.catalog.names import literal, quote, shown
+from lakehouse.catalog.notes import EVOLVE, before, operation
 from lakehouse.errors import LakehouseError, QueryError, SchemaMismatch
 
 if TYPE_CHECKING:
@@ -66,14 +67,46 @@ def changes(catalog: Catalog, database: Database, relation: Relation, start: Ver
 
     columns = [f.name for f in definition.fields]
     names = [f"c{number}" for number in range(len(columns))]
-    wanted = _changing(between(catalog, first, last), then)
+    made = between(catalog, first, last)
+    evolved, old = _before(catalog, then, first)
+    wanted = [id for id in _changing(made, then) if id != evolved]
     with exactly_read(database), closing(database.cursor()) as cursor, faults.translated():
         table = cursor.execute(
-            f"SELECT snapshot_id, rowid, change_type, {', '.join(names)} FROM {_changed(then, names, first, last)}"
+            f"SELECT snapshot_id, rowid, change_type, {', '.join(names)} FROM"
+            f" {_changed(then, names, first if old is None else evolved, last)}"
             " ORDER BY snapshot_id, rowid, change_type DESC"
         ).to_arrow_table()
     kept = table.filter(pc.is_in(table["snapshot_id"], pa.array(wanted, table.schema.field("snapshot_id").type)))
-    return kept.rename_columns([*_MARKS, *columns])
+    kept = kept.rename_columns([*_MARKS, *columns])
+    if old is None:
+        return kept
+    older = changes(catalog, database, old, first, max(s.id for s in made if s.id < evolved))
+    return pa.concat_tables([_as_evolved(catalog, older, then, evolved, definition, kept.schema), kept])
+
+
+def _before(catalog: Catalog, relation: Relation, first: int) -> tuple[int, Relation | None]:
+    """The commit since `first` that made a table anew with wider types (else 0), and the table it was before."""
+    for commit in catalog.notes(relation):
+        if operation(commit) == EVOLVE and (id := before([commit], relation)) is not None:
+            old = catalog.metadata.relation(id, commit.id - 1) if commit.id > first else None
+            return (commit.id, old) if old is not None else (commit.id, None)
+    return 0, None
+
+
+def _as_evolved(
+    catalog: Catalog, older: pa.Table, relation: Relation, evolved: int, now: Definition, schema: pa.Schema
+) -> pa.Table:
+    """Changes from before a table was made anew with wider types, with the columns it has now."""
+    import pyarrow as pa
+
+    then = catalog.find_by_id(relation, evolved)
+    ids = [field.id for field in Definitions(catalog.metadata, evolved).of(then).fields]
+    columns = [older.column(number).cast(schema.field(number).type) for number in range(len(_MARKS))]
+    for number, field in enumerate(now.fields, len(_MARKS)):
+        place = len(_MARKS) + ids.index(field.id) if field.id in ids else older.num_columns
+        kind = schema.field(number).type
+        columns.append(older.column(place).cast(kind) if place < older.num_columns else pa.nulls(len(older), kind))
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def count_changes(database: Database, definition: Definition, made: list[Snapshot]) -> dict[int, Counter[str]]:
@@ -93,14 +126,27 @@ def count_changes(database: Database, definition: Definition, made: list[Snapsho
 
 def history(catalog: Catalog, database: Database, relation: Relation, limit: int | None) -> list[Change]:
     """See `Table.history`."""
-    made = catalog.table_snapshots(relation)[:limit]
+    found: list[Change] = []
+    made = catalog.table_snapshots(relation)
+    while True:
+        evolved, old = _before(catalog, relation, 0)
+        found += _counted(catalog, database, relation, made[: None if limit is None else limit - len(found)], evolved)
+        if old is None or len(found) == limit:
+            return found
+        relation, made = old, [snapshot for snapshot in catalog.table_snapshots(old) if snapshot.id < evolved]
+
+
+def _counted(
+    catalog: Catalog, database: Database, relation: Relation, made: list[Snapshot], evolved: int
+) -> list[Change]:
+    """What commits did to the rows of a table; the one that made it anew with wider types did nothing to them."""
     then = catalog.metadata.relation(relation.id, made[0].id) if made else None
     definition = Definitions(catalog.metadata, made[0].id).of(then) if then and then.kind == "table" else None
     counted = count_changes(database, definition, made) if definition and definition.plain else None
     if counted is None:
         return [Change(snapshot, None, None, None) for snapshot in made]
     none: Counter[str] = Counter()
-    found = [(snapshot, counted.get(snapshot.id, none)) for snapshot in made]
+    found = [(snapshot, none if snapshot.id == evolved else counted.get(snapshot.id, none)) for snapshot in made]
     return [Change(s, n["insert"], n["update_postimage"], n["delete"]) for s, n in found]
 
 

@@ -15,7 +15,7 @@ from lakehouse.catalog.lineage import reads
 from lakehouse.catalog.lineage.recording import UNKNOWN, Entry, Read, Resolver
 from lakehouse.catalog.metadata import Metadata
 from lakehouse.catalog.names import shown
-from lakehouse.catalog.notes import COMPACT
+from lakehouse.catalog.notes import ANEW, COMPACT
 
 if TYPE_CHECKING:
     from lakehouse.catalog.catalog import Catalog
@@ -45,7 +45,7 @@ class Note(msgspec.Struct, frozen=True):
     version: int | None = None
     """The snapshot that a rollback went back to."""
     anew: dict[str, int] = {}
-    """Tables that a rollback made anew, by name, and the ids that they had."""
+    """Tables that were made anew, by name, and the ids that they had."""
     base: int | None = None
     """The snapshot that a published branch began from."""
     parts: tuple[msgspec.Raw, ...] = ()
@@ -154,7 +154,7 @@ class Commit:
             return ()  # the same rows in other files
         if note.operation == "":
             return (self._step(self.written, UNKNOWN),)
-        if note.operation == "rollback" and note.version is not None:
+        if note.operation in ANEW and note.version is not None:
             return tuple(self._rolled_back(table, note.version) for table in sorted(self.written))
         if note.operation == "retry":
             rows = [self._names.of(id, self.id) for id in sorted(self.written)]
@@ -226,7 +226,9 @@ class Commit:
         row = self._names.of(table, self.id)
         old = self.note.anew.get(row.full_name, table) if row else table
         name = row.full_name if row else f"table {table}"
-        return self._step({table}, "rollback", (Read("table", name, old, version),))
+        if row and self._names.of(old, version) is None and (then := self._names.at(row.schema, row.name, version)):
+            old = then.id  # it was made anew between the two
+        return self._step({table}, self.note.operation, (Read("table", name, old, version),))
 
     @cached_property
     def keys_read(self) -> frozenset[str]:
