@@ -16,6 +16,7 @@ from typing import get_args
 
 import duckdb
 
+from lakehouse.catalog import inlining, keeping
 from lakehouse.catalog.attach import ALIAS
 from lakehouse.catalog.catalog import Catalog
 from lakehouse.catalog.names import quote
@@ -115,7 +116,7 @@ def evolve(run: Run, source: str, reading: str, found: Columns, known: Columns) 
                 hint="mend the source, change the column yourself, or set such rows aside with contract='quarantine'",
             )
         changes[spelled[name.lower()][0]] = (old, to)
-    changes.update({name: (None, kind) for name, kind in found if name.lower() not in spelled})
+    changes.update({name: (None, keeping.kept(kind)) for name, kind in found if name.lower() not in spelled})
     if changes:
         raise Evolution(changes)
 
@@ -148,14 +149,15 @@ def change(catalog: Catalog, target: Target, changes: dict[str, tuple[str | None
                 transaction.execute(f"ALTER TABLE {table} ADD COLUMN {quote(name)} {new}")
             elif old is not None and now.get(name.lower()) == old:
                 transaction.execute(f"ALTER TABLE {table} ALTER COLUMN {quote(name)} SET DATA TYPE {new}")
+        inlining.settle(transaction, relation.schema, relation.name)
 
 
 def _wider(run: Run, old: str, new: str) -> str | None:
-    """The type that holds all values of both; None when we do not widen like that."""
+    """The type that holds all values of both; None when we do not widen like that, or no table keeps it."""
     if not (exact.whole(old) and exact.whole(new)):
         return None
     row = run(f"SELECT typeof(CASE WHEN true THEN NULL::{old} ELSE NULL::{new} END)").fetchone()
-    return str(row[0]) if row else None
+    return str(row[0]) if row and keeping.way_out(str(row[0])) is None else None
 
 
 def _misfits(run: Run, reading: str, columns: list[tuple[str, str, str]]) -> dict[str, str]:
