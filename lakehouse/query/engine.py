@@ -31,7 +31,7 @@ from lakehouse.errors import (
     QueryTimeout,
     TableNotFound,
 )
-from lakehouse.query import fetching, making, spool
+from lakehouse.query import byhand, fetching, making, spool
 from lakehouse.query.cache import ResultCache, key_of
 from lakehouse.query.direct import DirectScan, Lease
 from lakehouse.query.known import Known
@@ -108,6 +108,7 @@ class Engine:
             engine = self._pinned(self._catalog.resolve(at))
             return engine.sql(query, params, limit=limit, timeout=timeout, tables=tables)
         statements = self.parser.parse(query)
+        byhand.check(statements)
         check_parameters(statements, params)
         timeout = self._settings.query.timeout if timeout is None else timeout
         tables = tables or {}
