@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import duckdb
 
 from lakehouse import errors
+from lakehouse.catalog import keeping
 
 _PREFIX = re.compile(r"^(?:(?:TransactionContext |[A-Z][A-Za-z-]+(?: [A-Za-z]+)* )?Error: )+")
 _FULL = re.compile(r"no space left on device|database or disk is full|disk quota exceeded|file too large", re.I)
@@ -18,6 +19,7 @@ _MISSING = re.compile(r"(?:Table(?: Function)?|View|Schema|Catalog) (?:with name
 _LOST = re.compile(
     r"(?:No files found that match the pattern|Cannot open file) \"([^\"]*/(?:lakehouse|ducklake)-[0-9a-f-]{36}\.parquet)\""
 )
+_UNKEPT = re.compile(r"Failed to convert DuckDB type to DuckLake - unsupported type (.+)")
 _CANDIDATE = re.compile(r'Did you mean "?([^"\n]+?)"?\?')
 
 
@@ -72,6 +74,8 @@ def translate(error: Exception) -> errors.LakehouseError:
         return errors.QueryError(
             "a table made in SQL has at most 1,997 columns", hint="load wider ones with lake.ingest, or split the table"
         )
+    if foreign := _UNKEPT.search(text):
+        return errors.QueryError(f"a table cannot keep the type {foreign[1]}", hint=keeping.way_out(foreign[1]))
     if lost := _LOST.search(text):
         return errors.LakeUnusable(
             f"a data file of the lake is missing: {lost[1]}",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lakehouse.catalog import layout
+from lakehouse.catalog import inlining, layout
 from lakehouse.catalog import profile as profiling
 from lakehouse.catalog.attach import ALIAS
 from lakehouse.catalog.lineage.graph import Direction, Lineage, lineage
@@ -302,6 +302,7 @@ class Table:
             transaction.execute(statement)
             if columns:
                 transaction.altered.add(relation.id)
+                inlining.settle(transaction, relation.schema, relation.name)
         return transaction.committed
 
     def _check_present(self, what: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 import msgspec
 
-from lakehouse.catalog import faults
+from lakehouse.catalog import faults, inlining
 from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.flush import Flusher, flushing
 from lakehouse.catalog.lock import WriterLock
@@ -46,6 +46,10 @@ class Transaction:
     """Ids of the tables whose columns were changed in it."""
     retyped: bool = False
     """Whether it has changed the type of a column."""
+    files_only: set[tuple[str, str]] = field(default_factory=set)
+    """Schemas and names of the tables whose rows the catalog must not keep; see `inlining.write_files`."""
+    lake_in_files: bool = False
+    """Whether the whole lake's option was changed for them."""
 
     @property
     def committed(self) -> int:
@@ -108,6 +112,7 @@ class Writer:
             if not join:
                 raise QueryError("a transaction is open in this thread already", hint="write inside that one")
             part = Transaction(connection, {"operation": operation, **note}, message, 0.0, altered=outer.altered)
+            part.files_only = outer.files_only
             yield part
             outer.note.setdefault("parts", []).append(part.note)
             part.snapshot = self._metadata.current()
@@ -129,6 +134,7 @@ class Writer:
                     _end(transaction)
             finally:
                 _end(transaction)  # Ctrl-C may have come in the way of the first
+                inlining.narrow(transaction)
 
     @contextmanager
     def plain(self) -> Iterator[duckdb.DuckDBPyConnection]:

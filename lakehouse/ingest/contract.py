@@ -16,6 +16,7 @@ from typing import get_args
 
 import duckdb
 
+from lakehouse.catalog import inlining, keeping
 from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.catalog import Catalog
 from lakehouse.catalog.metadata import Relation
@@ -140,7 +141,7 @@ def evolve(
                 hint="mend the source, change the column yourself, or set such rows aside with contract='quarantine'",
             )
         changes[column] = (old, to)
-    changes.update({name: (None, kind) for name, kind in found if name.lower() not in spelled})
+    changes.update({name: (None, keeping.kept(kind)) for name, kind in found if name.lower() not in spelled})
     if changes:
         raise Evolution(changes)
 
@@ -177,6 +178,7 @@ def change(catalog: Catalog, database: Database, target: Target, changes: dict[s
                 verb = "ADD COLUMN" if old is None else "ALTER COLUMN"
                 kind = new if old is None else f"SET DATA TYPE {new}"
                 transaction.execute(f"ALTER TABLE {table} {verb} {quote(name)} {kind}")
+            inlining.settle(transaction, relation.schema, relation.name)
         else:
             widen.anew(catalog, database, transaction, [(name, new) for name, _, new in due], relation, undo)
             made = relation

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import duckdb
 
+from lakehouse.catalog import inlining, keeping
 from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.catalog import Catalog
 from lakehouse.catalog.metadata import LANDED_PREFIX, Metadata, Relation
-from lakehouse.catalog.names import exactly, literal, quote
-from lakehouse.catalog.writer import Writer
-from lakehouse.errors import DiskFull, LakehouseError
+from lakehouse.catalog.names import exactly, literal, quote, shown
+from lakehouse.errors import DiskFull, IngestError, LakehouseError
 from lakehouse.ingest import exact
 
 _EXACT = re.compile(
@@ -30,11 +30,9 @@ _EXACT = re.compile(
     r"|TIMESTAMP(?: WITH TIME ZONE)?)$"
 )
 _PLAIN = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
-_INLINED = 10  # DuckLake keeps so few rows in the catalog instead of in a file of their own
 _PARQUET = "FORMAT parquet, DICTIONARY_SIZE_LIMIT 12288"
 """A dictionary is kept for columns of at most a tenth as many values as a row group has rows. DuckDB tries
 twice as many: that finds hardly any column more, and costs 5 % of the time."""
-_WIDE = 1900  # columns; the catalog keeps rows in a SQLite table, which has at most 2,000
 
 Columns = list[tuple[str, str]]
 
@@ -58,9 +56,9 @@ class Landing:
     """Whether `columns` are all columns of the table, so that a file of ours can be added."""
 
     @property
-    def wide(self) -> bool:
-        """Whether the table has more columns than the catalog could keep rows of."""
-        return len(self.columns) > _WIDE
+    def only_in_files(self) -> bool:
+        """Whether the catalog could not give back its rows."""
+        return keeping.only_in_files(self.columns)
 
     @property
     def sql(self) -> str:
@@ -88,8 +86,11 @@ def land(
     """
     if landing.create:
         columns = ", ".join(f"{quote(name)} {kind}" for name, kind in landing.columns)
-        if landing.wide:
-            run(keep_rows(0))  # in force for the whole lake until the caller gives it to the table alone
+        keeping.check(shown(landing.schema, landing.name), landing.columns, IngestError)
+        transaction = catalog.writer.active
+        if landing.only_in_files and transaction is not None:
+            wide = keeping.wide(landing.columns)
+            inlining.write_files(transaction, landing.schema, landing.name, wide=wide)
         run(f"CREATE TABLE {landing.sql} ({columns})")
     if landing.empty:
         run(f"DELETE FROM {landing.sql}")
@@ -107,7 +108,9 @@ def land(
     undo.callback(_discard, catalog.metadata, file)
     with catalog.writer.flushing(file):
         rows = _count(run(f"COPY ({select}) TO {literal(str(file))} ({_PARQUET})"))
-    if rows > _INLINED or landing.wide or landing.create:  # a first load gets a file: it reads as fast as any
+    if (
+        rows > inlining.INLINED or landing.only_in_files or landing.create
+    ):  # a first load gets a file: it reads as fast as any
         table = f"{literal(ALIAS)}, {literal(landing.name)}, {literal(str(file))}, schema => {literal(landing.schema)}"
         run(f"CALL ducklake_add_data_files({table})")
         return rows
@@ -115,22 +118,6 @@ def land(
     run(f"INSERT INTO {landing.sql} BY NAME FROM {landed}")
     file.unlink()
     return rows
-
-
-def keep_rows(limit: int, landing: Landing | None = None) -> str:
-    """SQL that says how many rows of one insert the catalog keeps at most, of one table or of all."""
-    only = f", schema => {literal(landing.schema)}, table_name => {literal(landing.name)}" if landing else ""
-    return f"CALL {ALIAS}.set_option('data_inlining_row_limit', {limit}{only})"
-
-
-def narrow(writer: Writer, landing: Landing) -> None:
-    """After a wide table was made, or was not: keep none of its rows in the catalog, of the others as before."""
-    with writer.plain() as connection:
-        try:
-            connection.execute(keep_rows(0, landing))
-        except duckdb.Error:
-            pass  # the table was not made
-        connection.execute(keep_rows(_INLINED))
 
 
 def _discard(metadata: Metadata, file: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import duckdb
 
+from lakehouse.catalog import keeping
 from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.catalog import Catalog
 from lakehouse.catalog.metadata import Relation
@@ -100,7 +101,7 @@ def _anew(
     sql = reading(work.types)
     found = work.described(sql)
     source.check([name for name, _ in found])
-    columns = [(name, work.types.get(name.lower(), kind)) for name, kind in found]
+    columns = [(name, work.types.get(name.lower(), keeping.kept(kind))) for name, kind in found]
     _forget_rejects(work)
     if relation is not None and columns == known:  # the table keeps its identity: comments, history, partitions
         return Landing(relation.schema, relation.name, known, found, relation, create=False, empty=True), sql

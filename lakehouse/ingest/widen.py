@@ -13,7 +13,7 @@ from contextlib import ExitStack
 
 import duckdb
 
-from lakehouse.catalog import faults
+from lakehouse.catalog import faults, inlining, keeping
 from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.catalog import Catalog
 from lakehouse.catalog.history.definition import Definitions, comments, create_table
@@ -22,7 +22,7 @@ from lakehouse.catalog.metadata import Relation
 from lakehouse.catalog.names import quote, shown
 from lakehouse.catalog.writer import Transaction
 from lakehouse.ingest import exact, types
-from lakehouse.ingest.land import Columns, Landing, keep_rows, land, narrow
+from lakehouse.ingest.land import Columns, Landing, land
 
 Run = Callable[[str], duckdb.DuckDBPyConnection]
 
@@ -116,9 +116,8 @@ def anew(
         direct=past.layout.partitions == past.layout.order == () and all(field.nullable for field in past.fields),
     )
     transaction.execute(f"DROP TABLE {target}")
-    if landing.wide:
-        undo.callback(narrow, catalog.writer, landing)
-        transaction.execute(keep_rows(0))
+    if keeping.only_in_files(columns):
+        inlining.write_files(transaction, relation.schema, relation.name, wide=keeping.wide(columns))
     for statement in create_table(transaction.connection, past, f"SELECT {casts}"):
         transaction.execute(statement)
     # A column named like one of DuckLake's own hides it; then the rows come as they come.

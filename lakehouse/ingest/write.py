@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lakehouse.ingest import upsert
-from lakehouse.ingest.land import Landing, land, narrow
+from lakehouse.ingest.land import Landing, land
 from lakehouse.ingest.place import Work
 from lakehouse.ingest.receipt import Counts
 
 
 def written(work: Work, landing: Landing, reading: str, source: str) -> Counts:
     """Write the rows that a FROM clause gives, in the mode of the load."""
-    if landing.create and landing.wide:
-        work.undo.callback(narrow, work.catalog.writer, landing)
     place = (work.database, work.catalog, work.run)
     if work.target.mode != "upsert":
         return Counts(inserted=land(*place, landing, reading, work.undo))

@@ -31,7 +31,7 @@ from lakehouse.errors import (
     QueryTimeout,
     TableNotFound,
 )
-from lakehouse.query import fetching, spool
+from lakehouse.query import byhand, fetching, making, spool
 from lakehouse.query.cache import ResultCache, key_of
 from lakehouse.query.direct import DirectScan, Lease
 from lakehouse.query.known import Known
@@ -104,6 +104,7 @@ class Engine:
         if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
             raise QueryError(f"timeout must be seconds above 0, not {timeout!r}")
         statements = self.parser.parse(query)
+        byhand.check(statements)
         check_parameters(statements, params)
         timeout = self._settings.query.timeout if timeout is None else timeout
         tables = tables or {}
@@ -165,7 +166,7 @@ class Engine:
             )
         with self._runner.query(statement.text, connection, timeout) as running, self._explained():
             bound = bind(statement, params)
-            rows = self._runner.wait(running, lambda: fetching.fetch(connection, statement.text, bound))
+            rows = self._runner.wait(running, lambda: making.run(statement, connection, transaction, bound))
             if transaction is not None and statement.verb == "ALTER" and _RETYPES.search(statement.text):
                 transaction.retyped = True
             self._recorder.record(statement.text, connection, getattr(self._local, "tables", {}), bound)

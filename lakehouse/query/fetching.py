@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from lakehouse.catalog import faults
 from lakehouse.query.result import Rows
+from lakehouse.query.statements import done
 
 
 def opened(
@@ -23,9 +24,22 @@ def opened(
         return connection.to_arrow_reader(batch_rows), types
 
 
-def fetch(connection: duckdb.DuckDBPyConnection, text: str, parameters: Any) -> Rows:
-    """Run a statement and take its few rows; none when it gives none."""
-    connection.execute(text, parameters)
+def fetch(connection: duckdb.DuckDBPyConnection, text: str, parameters: Any, *, compound: bool = False) -> Rows:
+    """Run a statement and take its few rows; none when it gives none.
+
+    Args:
+        connection: where to run it.
+        text: the statement.
+        parameters: its values.
+        compound: DuckDB makes several statements of it, in a transaction of their own: see `Statement.compound`.
+    """
+    if compound:
+        *before, last = done(connection.extract_statements(text))
+        for one in before:
+            connection.execute(one)
+        connection.execute(last, parameters)
+    else:
+        connection.execute(text, parameters)
     description = connection.description
     if not description:
         return Rows(pa.table({}), ())

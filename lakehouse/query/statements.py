@@ -61,6 +61,8 @@ class Statement:
     kind: Kind
     parameters: frozenset[str]
     """Names of its `$parameters`; `?` counts as `1`, `2` …"""
+    compound: bool = False
+    """Whether DuckDB makes several statements of it: a PIVOT whose columns come from the data needs a type first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,28 +124,41 @@ class Parser:
             parsed = self._connection.extract_statements(text)
         if not parsed:
             raise SyntaxFault(f"not a statement: {text[:80]}")
-        # PIVOT comes apart into making a temporary type and a SELECT; a type this DuckDB cannot name is '???'.
-        verb = str(parsed[-1].type).rsplit(".", 1)[-1]
-        parameters = frozenset[str]().union(*(statement.named_parameters for statement in parsed))
-        return Statement(text, verb, self._kind(verb, _bare(text)), parameters)
+        parts = done(parsed)
+        verb = str(parts[-1].type).rsplit(".", 1)[-1]  # a type that this DuckDB cannot name is '???'
+        parameters = frozenset[str]().union(*(part.named_parameters for part in parts))
+        return Statement(text, verb, self._kind(verb, _bare(text)), parameters, len(parts) > 1)
 
     def _kind(self, verb: str, text: str) -> Kind:
-        tokens = _tokens(text)
-        words = [word for _, word in tokens]
+        found = tokens(text)
+        words = [word for _, word in found]
         if verb in ("SELECT", "CALL") and any(word.removeprefix("ducklake_") in _EFFECTS for word in words):
             return "write"
         if verb == "COPY":
             return "read" if _direction(words) == "to" else "write"
         if verb == "EXPLAIN":
             options, inner = _explained(words)
-            return self._classify(text[tokens[inner][0] :]).kind if "analyze" in options else "read"
+            return self._classify(text[found[inner][0] :]).kind if "analyze" in options else "read"
         if verb in ("CREATE", "DROP") and {"temp", "temporary", "secret"} & set(words[1:5]):
             return "session"
         return _BY_TYPE.get(verb, "session")
 
 
-def _tokens(text: str) -> list[tuple[int, str]]:
-    """Where each token begins, and its lower-cased word; strings, quoted names and punctuation by one character."""
+def done(parsed: list[Any]) -> list[Any]:
+    """Of what DuckDB makes of one statement the parts that do something.
+
+    PIVOT comes apart into making a temporary type and the statement itself. Where that writes, BEGIN and COMMIT stand
+    around the two, or a SET each if a transaction is open.
+    """
+    around = (duckdb.StatementType.TRANSACTION, duckdb.StatementType.SET)
+    return parsed if len(parsed) == 1 else [part for part in parsed if part.type not in around]
+
+
+def tokens(text: str) -> list[tuple[int, str]]:
+    """Where each token begins, and its lower-cased word; strings, quoted names and punctuation by one character.
+
+    Comments are no tokens.
+    """
     raw = text.encode()
     found = []
     for offset, _ in duckdb.tokenize(text):

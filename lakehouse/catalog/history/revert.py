@@ -15,6 +15,8 @@ import duckdb
 
 from lakehouse.catalog.attach import ALIAS
 from lakehouse.catalog.history.definition import Definition, Definitions, comments, create_table, create_view
+from lakehouse.catalog.inlining import write_files
+from lakehouse.catalog.keeping import only_in_files, wide
 from lakehouse.catalog.metadata import Relation, Snapshot
 from lakehouse.catalog.names import quote, shown
 from lakehouse.catalog.writer import Transaction
@@ -126,6 +128,11 @@ class Revert:
     def _make(self, definition: Definition, stored: Relation, id: int) -> None:
         """Make a table with the rows that the source has under `stored`, in the place of the one of that id."""
         target, source = _name(definition.relation), quote(self._source.alias, stored.schema, stored.name)
+        described = self._transaction.execute(f"DESCRIBE {source}").fetchall()
+        columns = [(row[0], row[1]) for row in described]
+        if only_in_files(columns):
+            made = definition.relation
+            write_files(self._transaction, made.schema, made.name, wide=wide(columns))
         self._execute(
             *create_table(self._transaction.connection, definition, source),
             f"INSERT INTO {target} SELECT * FROM {source}",
