@@ -143,7 +143,7 @@ class Journal:
                 reason = f"record {found.seq} cannot be applied: {error}"
                 faults.append(Fault(begin, end.offset - begin - 1, reason, end))
         if faults:
-            self._isolate(faults)
+            self.isolate(faults)
         return end, faults
 
     def verify(self) -> Verification:
@@ -180,7 +180,7 @@ class Journal:
             try:
                 with opened(draft, os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
                     begin = replace(last, generation=last.generation + 1, offset=0)
-                    writing = Writing(self, file, begin, forced=False, longest=self._longest)
+                    writing = Writing(self, file, begin, draft=True)
                     writing.append(Begin(begin.generation))
                     for data in keep(entries):
                         writing.append(data)
@@ -203,7 +203,7 @@ class Journal:
                 yield found
             else:
                 faults.append(found)
-        self._isolate(faults)
+        self.isolate(faults)
 
     def close(self) -> None:
         """Force what `interval` left open to the disk."""
@@ -293,8 +293,12 @@ class Journal:
             if len(rest) > self._longest:  # it will not be a record: let go of it, only count
                 oversize, rest = oversize + len(rest), b""
 
-    def _isolate(self, faults: list[Fault]) -> None:
-        """Copy lines into the quarantine file, unless they are there."""
+    def isolate(self, faults: list[Fault]) -> None:
+        """Copy lines into the quarantine file, unless they are there.
+
+        Raises:
+            JournalError, DiskFull: it cannot be written.
+        """
         if not faults:
             return
         # Its own lock: who waits here may hold the index, and who holds the journal may wait for the index.
@@ -346,24 +350,15 @@ class Journal:
 class Writing:
     """The journal in the hands of one writer; `end` is where the next record goes, `time` that of the last one."""
 
-    def __init__(
-        self,
-        journal: Journal,
-        file: int,
-        end: Position,
-        *,
-        whole: bool = True,
-        forced: bool = True,
-        longest: int | None = None,
-    ) -> None:
+    def __init__(self, journal: Journal, file: int, end: Position, *, whole: bool = True, draft: bool = False) -> None:
         self.end = end
         self.time = datetime.now(UTC)
         self.sound = True
         self._journal = journal
         self._file = file
         self._whole = whole
-        self._forced = forced
-        self._longest = longest or journal.max_line
+        self._draft = draft  # of a compaction, which syncs it when it is whole
+        self._longest = journal.max_line + SLACK * draft
 
     def append(self, *data: Any) -> Position:
         """As `Journal.append`."""
@@ -384,7 +379,7 @@ class Writing:
         size = os.fstat(self._file).st_size
         try:
             write_all(self._file, block, self._journal.path)
-            if self._forced and self._journal.due():
+            if not self._draft and self._journal.due():
                 with explained(self._journal.path):
                     os.fdatasync(self._file)
         except BaseException:
