@@ -40,7 +40,7 @@ def explained(path: Path) -> Iterator[None]:
         raise kind(f"{path} cannot be used: {error.strerror}", hint="nothing was appended") from None
 
 
-def write_all(file: int, block: bytes, path: Path) -> None:
+def write_all(file: int, block: bytes | bytearray, path: Path) -> None:
     """All of it in one write, or an error."""
     with explained(path):
         written = os.write(file, block)

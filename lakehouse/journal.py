@@ -27,6 +27,7 @@ Sync = Literal["always", "interval", "never"]
 
 _CHUNK = 1 << 20
 _TAIL = 1 << 16
+_encoder = msgspec.json.Encoder()
 SLACK = 1024
 """Bytes that a record may be longer after a compaction, which says in it what its line said before."""
 
@@ -142,7 +143,7 @@ class Journal:
                 reason = f"record {found.seq} cannot be applied: {error}"
                 faults.append(Fault(begin, end.offset - begin - 1, reason, end))
         if faults:
-            self._isolate(faults)
+            self.isolate(faults)
         return end, faults
 
     def verify(self) -> Verification:
@@ -179,7 +180,7 @@ class Journal:
             try:
                 with opened(draft, os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
                     begin = replace(last, generation=last.generation + 1, offset=0)
-                    writing = Writing(self, file, begin, forced=False, longest=self._longest)
+                    writing = Writing(self, file, begin, draft=True)
                     writing.append(Begin(begin.generation))
                     for data in keep(entries):
                         writing.append(data)
@@ -202,7 +203,7 @@ class Journal:
                 yield found
             else:
                 faults.append(found)
-        self._isolate(faults)
+        self.isolate(faults)
 
     def close(self) -> None:
         """Force what `interval` left open to the disk."""
@@ -233,7 +234,7 @@ class Journal:
             return end, True
         # What follows was torn; but if only its newline is missing it is a record, acknowledged or not.
         rest = os.pread(file, min(stat.st_size - end.offset, self._longest + 1), end.offset)
-        if isinstance(line := self._parse(rest, end.seq), Line):
+        if isinstance(line := parse(rest, end.seq, self._longest), Line):
             return replace(end, offset=stat.st_size, seq=line.seq, hash=hash_of(rest)), False
         return replace(end, offset=stat.st_size), False
 
@@ -250,7 +251,7 @@ class Journal:
             first = 0 if start == 0 else 1  # the first piece may have begun earlier
             found: Position | None = None
             for line in reversed(lines[first:]):
-                if isinstance(parsed := self._parse(line, 0), Line):
+                if isinstance(parsed := parse(line, 0, self._longest), Line):
                     if found is not None and parsed.seq >= found.seq:
                         return Position(generation)  # out of order: only reading from the beginning tells the number
                     found = found or Position(generation, end, parsed.seq, hash_of(line))
@@ -260,11 +261,8 @@ class Journal:
             tail = tail if len(tail) <= self._longest + _CHUNK else tail[: self._longest]
         return Position(generation)
 
-    def _parse(self, line: bytes, after: int) -> Line | str:
-        return parse(line, after, self._longest)
-
     def _generation(self, file: int) -> int:
-        line = self._parse(os.pread(file, 4096, 0).split(b"\n", 1)[0], 0)
+        line = parse(os.pread(file, 4096, 0).split(b"\n", 1)[0], 0, self._longest)
         return generation_of(line) if isinstance(line, Line) else 0
 
     def _lines(self, file: int, after: Position | None = None) -> Iterator[Entry | Fault]:
@@ -279,7 +277,7 @@ class Journal:
                 if oversize:
                     parsed: Line | str = f"longer than {self.max_line} bytes"
                 else:
-                    parsed = self._parse(line, end.seq)
+                    parsed = parse(line, end.seq, self._longest)
                 begin, offset, oversize = offset, offset + size + 1, 0
                 if isinstance(parsed, str):
                     end = replace(end, offset=offset)
@@ -295,20 +293,24 @@ class Journal:
             if len(rest) > self._longest:  # it will not be a record: let go of it, only count
                 oversize, rest = oversize + len(rest), b""
 
-    def _isolate(self, faults: list[Fault]) -> None:
-        """Copy lines into the quarantine file, unless they are there."""
+    def isolate(self, faults: list[Fault]) -> None:
+        """Copy lines into the quarantine file, unless they are there.
+
+        Raises:
+            JournalError, DiskFull: it cannot be written.
+        """
         if not faults:
             return
         # Its own lock: who waits here may hold the index, and who holds the journal may wait for the index.
         with opened(self.quarantine, os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            before = self.quarantine.read_bytes()
-            known = set()
-            for line in before.splitlines():
-                with suppress(msgspec.DecodeError, KeyError, TypeError):
-                    entry = msgspec.json.decode(line)
-                    known.add((entry["generation"], entry["offset"], entry["line"]))
-            lines = bytearray(b"\n" if before and not before.endswith(b"\n") else b"")
+            known, last = set(), b"\n"
+            with self.quarantine.open("rb") as lines:
+                for last in lines:
+                    with suppress(msgspec.DecodeError, KeyError, TypeError):
+                        entry = msgspec.json.decode(last)
+                        known.add((entry["generation"], entry["offset"], hash(entry["line"])))
+            block = bytearray() if last.endswith(b"\n") else bytearray(b"\n")
             with opened(self.path, os.O_RDONLY) as journal:
                 for fault in faults if self._generation(journal) == faults[0].end.generation else ():
                     bad = os.pread(journal, min(fault.size, self._longest), fault.offset)
@@ -320,12 +322,13 @@ class Journal:
                         "reason": fault.reason,
                         "line": bad.decode("utf-8", "backslashreplace"),
                     }
-                    if (entry["generation"], entry["offset"], entry["line"]) not in known:
-                        lines += msgspec.json.encode(entry) + b"\n"
-            if lines:
-                write_all(file, bytes(lines), self.quarantine)
-                with explained(self.quarantine):
-                    os.fsync(file)
+                    if (entry["generation"], entry["offset"], hash(entry["line"])) not in known:
+                        _encoder.encode_into(entry, block, len(block))
+                        block += b"\n"
+                        write_all(file, block, self.quarantine)
+                        block.clear()
+            with explained(self.quarantine):
+                os.fsync(file)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -347,24 +350,15 @@ class Journal:
 class Writing:
     """The journal in the hands of one writer; `end` is where the next record goes, `time` that of the last one."""
 
-    def __init__(
-        self,
-        journal: Journal,
-        file: int,
-        end: Position,
-        *,
-        whole: bool = True,
-        forced: bool = True,
-        longest: int | None = None,
-    ) -> None:
+    def __init__(self, journal: Journal, file: int, end: Position, *, whole: bool = True, draft: bool = False) -> None:
         self.end = end
         self.time = datetime.now(UTC)
         self.sound = True
         self._journal = journal
         self._file = file
         self._whole = whole
-        self._forced = forced
-        self._longest = longest or journal.max_line
+        self._draft = draft  # of a compaction, which syncs it when it is whole
+        self._longest = journal.max_line + SLACK * draft
 
     def append(self, *data: Any) -> Position:
         """As `Journal.append`."""
@@ -385,7 +379,7 @@ class Writing:
         size = os.fstat(self._file).st_size
         try:
             write_all(self._file, block, self._journal.path)
-            if self._forced and self._journal.due():
+            if not self._draft and self._journal.due():
                 with explained(self._journal.path):
                     os.fdatasync(self._file)
         except BaseException:

@@ -27,6 +27,29 @@ COMPACT = """
         say([-1, 0])
 """
 
+FLAT = """
+    import resource
+    from pathlib import Path
+    from lakehouse.journal import Journal
+    from lakehouse.records import Entry
+    journal = Journal(Path(args[0]), sync="never")
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + (128 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    try:
+        bytearray(140 << 20)
+        say("there is no limit")
+    except MemoryError:
+        pass
+    say(journal.append("first").seq)
+    say(journal.verify().records)
+    seen = []
+    journal.replay(lambda entry: seen.append(entry.seq))
+    say(len(seen))
+    journal.compact(lambda entries: (entry.data for entry in entries))
+    say(sum(isinstance(found, Entry) for found in journal.read()))
+"""
+
 
 def records(journal):
     found = [entry for entry in journal.read() if isinstance(entry, Entry)]
@@ -85,3 +108,13 @@ def test_a_killed_compaction_leaves_the_old_file_or_the_new_one_and_writers_go_o
     assert verified.corrupt <= 8
     assert verified.chain_breaks == 0
     assert verified.generation >= 1
+
+
+def test_memory_stays_flat_on_a_journal_that_does_not_fit_into_it(tmp_path, child):
+    journal = Journal(tmp_path / "a.jsonl", sync="never")
+    for number in range(400):
+        journal.append(*({"n": number, "text": "x" * 10_000} for _ in range(50)))
+    assert journal.path.stat().st_size > 200_000_000
+    with journal.path.open("ab") as file:  # and a line that is longer than a record can be
+        file.write(b"y" * 40_000_000 + b"\n")
+    assert child(FLAT, journal.path).end() == [20_001] * 4

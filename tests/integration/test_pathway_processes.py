@@ -1,6 +1,7 @@
 """The pathway memory under many processes: one trace of a racing key, and nothing acknowledged is lost."""
 
 import random
+import threading
 import time
 
 from lakehouse.pathway.store import Pathway
@@ -31,6 +32,28 @@ WORK = """
         if number % 4 == 0:
             pathway.retire(uid)
             say({"uid": uid, "did": "retire"})
+"""
+
+READ = """
+    from pathlib import Path
+    from lakehouse.pathway.store import Pathway
+    pathway = Pathway(Path(args[0]))
+    before = 0
+    while True:
+        then = [found.trace.content for found in pathway.search("evening", as_of=30, limit=100)]
+        now = len(pathway.get_all())
+        assert then == [f"evening flights {n}" for n in range(30)], then
+        assert now >= before, (before, now)
+        before = now
+        say([now])
+"""
+COMPACT = """
+    from pathlib import Path
+    from lakehouse.pathway.store import Pathway
+    pathway = Pathway(Path(args[0]))
+    for number in range(40):
+        pathway.add(f"evening flights and more {number}")
+        pathway.compact()
 """
 
 
@@ -71,3 +94,37 @@ def test_what_killed_processes_were_told_is_done_is_done(tmp_path, child):
     before = pathway.get_all(include_retired=True)
     pathway._index.rebuild()
     assert pathway.get_all(include_retired=True) == before
+
+
+def test_readers_go_on_while_others_compact_and_add(tmp_path, child):
+    pathway = Pathway(tmp_path)
+    for number in range(30):
+        pathway.add(f"evening flights {number}")
+    readers = [child(READ, tmp_path) for _ in range(2)]
+    for reader in readers:
+        reader.hear()
+    compactors = [child(COMPACT, tmp_path) for _ in range(2)]
+    for compactor in compactors:
+        compactor.end()
+    for reader in readers:
+        assert reader.process.poll() is None, reader.process.stderr.read()
+        assert reader.kill()[-1][0] > 30
+    assert pathway.verify().generation == 80
+    assert len(pathway.get_all()) == 110
+
+
+def test_a_reader_that_finds_damage_waits_for_no_writer(tmp_path):
+    """The writer may be waiting for the index, which the reader has."""
+    pathway = Pathway(tmp_path)
+    pathway.add("one", uid="one")
+    with pathway.journal.path.open("ab") as file:
+        file.write(b"damage\n")
+    found = []
+    with pathway.journal.writing() as writing:
+        reader = threading.Thread(target=lambda: found.extend(Pathway(tmp_path).get_all()), daemon=True)
+        reader.start()
+        reader.join(20)
+        assert [trace.uid for trace in found] == ["one"]
+        writing.append({"op": "replay", "uid": "one"})
+    assert pathway.journal.quarantine.exists()
+    assert pathway.get("one").replay_count == 1

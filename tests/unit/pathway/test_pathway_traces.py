@@ -340,6 +340,143 @@ def test_memories_of_other_stores_are_taken(pathway, tmp_path):
     assert pathway.get("m2").content == {"text": "hates rain", "metadata": {"source": "chat"}}
 
 
+def test_an_export_of_mem0_keeps_ids_owners_times_and_metadata(pathway, tmp_path):
+    """What `Memory.get_all()` of mem0 gives."""
+    memory = {
+        "id": "bf4d4092-cf91-4181-bfeb-b6fa2ed3061b",
+        "memory": "Likes evening flights",
+        "hash": "7a3d8f",
+        "metadata": {"category": "travel", "rank": 3},
+        "score": None,
+        "created_at": "2024-07-20T01:30:36.275141-07:00",
+        "updated_at": "2024-07-21T01:30:36.275141-07:00",
+        "user_id": "ann",
+        "agent_id": "planner",
+        "run_id": "r1",
+        "role": "user",
+    }
+    other = {"id": "other", "memory": "Likes trains", "created_at": "2025-01-01T00:00:00+00:00", "user_id": "bob"}
+    (tmp_path / "mem0.json").write_text(json.dumps({"results": [memory, other], "relations": []}))
+    assert pathway.import_(tmp_path / "mem0.json").added == 2
+    trace = pathway.get(memory["id"])
+    assert trace.scope == {"user": "ann", "agent": "planner", "run": "r1"}
+    assert trace.content["text"] == "Likes evening flights"
+    assert trace.content["metadata"] == {
+        "category": "travel",
+        "rank": 3,
+        **{key: memory[key] for key in ("hash", "created_at", "updated_at", "role")},
+    }
+    for filters in (
+        {"content.metadata.category": "travel"},
+        {"content.metadata.rank": {"gte": 3}},
+        {"content.metadata.created_at": {"lt": "2025"}},
+        {"scope.user": "ann"},
+    ):
+        assert uids(pathway.search(filters=filters)) == [trace.uid]
+    assert uids(pathway.search("evening flight", scope={"user": "ann"})) == [trace.uid]
+    assert pathway.import_(tmp_path / "mem0.json").skipped == 2
+
+
+def test_items_of_a_langgraph_store_keep_namespace_key_value_and_times(pathway, tmp_path):
+    """What `Item.dict()` of LangGraph gives: a key is one of its namespace."""
+    times = {"created_at": "2025-03-01T10:00:00+00:00", "updated_at": "2025-03-02T10:00:00+00:00"}
+    items = [
+        {"namespace": ["users", "ann"], "key": "k1", "value": {"food": "pizza", "likes": 3}, **times},
+        {"namespace": ["users", "bob"], "key": "k1", "value": {"food": "soup"}, **times, "score": 0.2},
+        {"namespace": ["users"], "key": "bob/k1", "value": {"food": "cake"}, **times},
+    ]
+    (tmp_path / "items.ndjson").write_text("".join(json.dumps(item) + "\n" for item in items))
+    assert pathway.import_(tmp_path / "items.ndjson").added == 3
+    trace = pathway.get("users/ann/k1")
+    assert trace.scope == {"namespace": "users.ann"}
+    assert trace.content == {"value": {"food": "pizza", "likes": 3}, "metadata": times}
+    assert uids(pathway.search(filters={"content.value.likes": {"gt": 2}})) == [trace.uid]
+    assert uids(pathway.search("soup")) == ["users/bob/k1"]
+    assert uids(pathway.search("cake")) == ["users/bob%2Fk1"]
+    assert pathway.import_(tmp_path / "items.ndjson").skipped == 3
+
+
+def test_an_export_of_ours_keeps_every_text_and_says_in_the_journal_when_it_was_made(pathway, tmp_path):
+    odd = pathway.add("next\u2028line\x85 and \x0b\x1e tab\t", uid="odd")
+    pathway.export(tmp_path / "out.ndjson")
+    other = Pathway(tmp_path / "other", sync="never")
+    assert other.import_(tmp_path / "out.ndjson").added == 1
+    assert other.get("odd").content == odd.content
+    (event,) = [json.loads(line)["data"] for line in other.journal.path.read_text().split("\n")[:-1]]
+    assert event["origin"]["created_at"] == odd.created_at.isoformat()
+    assert other.import_(tmp_path / "out.ndjson", on_conflict="revise").revised == 1
+    assert other.get_all()[0].scope == odd.scope
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"snapshot": "x"}, {"snapshot": [1]}, {"snapshot": 2**70}, {"snapshot": True}, {"predecessor": ["a"]},
+     {"retired": True, "retired_reason": [1]}, {"score": "good"}, {"score": 10**400}, {"scope": [1]}, {"kind": 3}],
+)  # fmt: skip
+def test_an_import_that_the_index_could_not_hold_is_refused_and_nothing_is_written(pathway, tmp_path, wrong):
+    (tmp_path / "a.ndjson").write_text(json.dumps({"uid": "a", "content": 1, **wrong}))
+    with pytest.raises(errors.TraceInvalid, match=r"a\.ndjson"):
+        pathway.import_(tmp_path / "a.ndjson")
+    assert not pathway.journal.path.exists()
+    assert pathway.stats().traces == 0
+
+
+def test_reasons_notes_and_scores_are_what_they_say(pathway):
+    pathway.add(1, uid="a")
+    size = pathway.journal.path.stat().st_size
+    for act in (
+        lambda: pathway.retire("a", ["no text"]),
+        lambda: pathway.retire("a", "\ud800"),
+        lambda: pathway.feedback("a", "good"),
+        lambda: pathway.feedback("a", True),
+        lambda: pathway.feedback("a", 10**400),
+        lambda: pathway.feedback("a", float("nan")),
+        lambda: pathway.feedback("a", 1, note={"a": 1}),
+    ):
+        with pytest.raises(errors.TraceInvalid):
+            act()
+    assert pathway.journal.path.stat().st_size == size
+    assert pathway.feedback("a", 2**70).score == pathway.get("a").score == float(2**70)
+
+
+def test_numbers_and_texts_of_other_libraries_are_taken_as_what_they_are(pathway):
+    import numpy
+
+    class Name(str):
+        __slots__ = ()
+
+    content = {"mean": numpy.float64(0.5), "name": Name("flights"), "big": 2**70}
+    trace = pathway.add(content)
+    assert trace.content == pathway.get(trace.uid).content == {"mean": 0.5, "name": "flights", "big": 2**70}
+    assert type(trace.content["mean"]) is float
+
+
+def test_what_a_write_returns_is_what_is_read_afterwards(pathway):
+    one = pathway.add({"t": (1, 2)}, kind="sql", tags=["b", "a"], scope={"user": "ann"})
+    assert one == pathway.get(one.uid)
+    for act in (
+        lambda: pathway.update(one.uid, {"t": (3,)}),
+        lambda: pathway.add_idempotent("x", uid=one.uid),
+        lambda: pathway.feedback(one.uid, 1),
+        lambda: pathway.retire(one.uid, "old"),
+        lambda: pathway.restore(one.uid),
+        lambda: pathway.revise(one.uid, "next", tags=["c"], scope={"user": "bob"}),
+        lambda: pathway.add_idempotent("unheard of", kind="note", tags=["x"]),
+        lambda: pathway.add_idempotent("next"),
+    ):
+        told = act()
+        assert told == pathway.get(told.uid)
+
+
+def test_large_traces_can_be_compacted(pathway):
+    for number in range(40):
+        pathway.add({"n": number, "text": "x" * 600_000})
+    traces = pathway.get_all()
+    pathway.compact()
+    assert pathway.get_all() == traces
+    assert pathway.verify().sound
+
+
 @pytest.mark.parametrize(
     ("text", "error", "said"),
     [
