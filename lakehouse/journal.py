@@ -139,7 +139,7 @@ class Journal:
                 reason = f"record {found.seq} cannot be applied: {error}"
                 faults.append(Fault(begin, end.offset - begin - 1, reason, end))
         if faults:
-            self._isolate(faults)
+            self.isolate(faults)
         return end, faults
 
     def verify(self) -> Verification:
@@ -270,8 +270,12 @@ class Journal:
             if len(rest) > self.max_line:  # it will not be a record: let go of it, only count
                 oversize, rest = oversize + len(rest), b""
 
-    def _isolate(self, faults: list[Fault]) -> None:
-        """Copy lines into the quarantine file, unless they are there."""
+    def isolate(self, faults: list[Fault]) -> None:
+        """Copy lines into the quarantine file, unless they are there.
+
+        Raises:
+            JournalError, DiskFull: it cannot be written.
+        """
         with self._locked(), _opened(self.quarantine, os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
             known = set()
             for line in self.quarantine.read_bytes().splitlines():

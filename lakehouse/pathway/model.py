@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from lakehouse.errors import TraceInvalid
 
@@ -193,8 +194,7 @@ def check_json(value: Any, path: str = "content", depth: int = 0) -> None:
 
 def digest(content: Any) -> str:
     """SHA-256 of the content in one canonical form: equal content, equal digest."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
 
 
 def words(content: Any) -> str:

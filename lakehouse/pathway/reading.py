@@ -60,8 +60,8 @@ class Memory:
         """What a trace said, oldest first."""
         self.get(uid)
         rows = self._index.ask(
-            "SELECT v.version, v.content, v.at, v.seq FROM version v JOIN trace t ON t.id = v.trace WHERE t.uid = ?"
-            " ORDER BY v.version",
+            "SELECT v.version, v.content, v.at, v.seq FROM trace t JOIN version v"
+            " ON v.id = t.id OR (v.trace = t.id AND v.version > 1) WHERE t.uid = ? ORDER BY v.version",
             [uid],
         )
         return [

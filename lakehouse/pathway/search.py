@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import FilterInvalid
-from lakehouse.pathway.filters import condition
+from lakehouse.pathway.filters import Label, condition, labels
 from lakehouse.pathway.model import Found, SearchPage, Trace
+from lakehouse.pathway.words import best, explained, label_number, sum_of
 
 if TYPE_CHECKING:
+    from lakehouse.pathway.words import Floats, Mask, Ranking
     from lakehouse.pathway.index import Index
 
 _BATCH = 1000
+_FEW = 64
 _MAX_LIMIT = 10_000
 
 
@@ -34,10 +39,10 @@ class Asked:
     threshold: float | None
     explain: bool
 
-    def condition(self) -> tuple[str, list[Any]]:
-        """All that narrows the search, as SQL and its parameters."""
-        labels = [self.tags] if isinstance(self.tags, str) else self.tags or ()
-        wanted: list[Mapping[str, Any]] = [{"tags": tag} for tag in labels]
+    def narrowing(self) -> Mapping[str, Any]:
+        """All that narrows the search, as one filter."""
+        given = [self.tags] if isinstance(self.tags, str) else self.tags or ()
+        wanted: list[Mapping[str, Any]] = [{"tags": tag} for tag in given]
         if self.kind is not None:
             wanted.append({"kind": self.kind})
         if self.scope:
@@ -46,7 +51,7 @@ class Asked:
             wanted.append({"retired": False})
         if self.filters:
             wanted.append(self.filters)
-        return condition({"and": wanted} if wanted else None)
+        return {"and": wanted} if wanted else {}
 
 
 def search(index: Index, asked: Asked, as_of: int | None, cursor: str | None) -> SearchPage:
@@ -64,18 +69,22 @@ def search(index: Index, asked: Asked, as_of: int | None, cursor: str | None) ->
     limit = asked.limit
     if not isinstance(limit, int) or not 0 < limit <= _MAX_LIMIT:
         raise FilterInvalid(f"limit is {limit!r}", hint=f"1 to {_MAX_LIMIT}; use cursor for more")
-    start, of_cursor = _read_cursor(cursor)
-    past = of_cursor if of_cursor is not None else as_of
-    position = index.position if past is None else past
-    end = start + limit + 1
-    if asked.query is not None and asked.query.strip():
-        page, ranking = _ranked(index, asked, position, past, end)[start:end], "lexical"
-    else:
-        sql, values = asked.condition()
-        rows = index.rows(f"{sql} ORDER BY t.id DESC LIMIT ? OFFSET ?", [*values, limit + 1, start], seq=past)
-        page, ranking = [Found(trace_of(row), 0.0) for row in rows], "newest"
-    more = _cursor(start + limit, position) if len(page) > limit else None
-    return SearchPage(tuple(page[:limit]), more, position, ranking)
+    mode = "lexical" if asked.query is not None and asked.query.strip() else "newest"
+    after, as_of = _read_cursor(cursor, mode) if cursor is not None else (None, as_of)
+    narrowing = asked.narrowing()
+    with index.reading():
+        now = index.position
+        position = now if as_of is None else min(as_of, now)
+        view = _View(index, condition(narrowing), labels(narrowing), position, None if position == now else position)
+        if mode == "newest":
+            page = [Found(trace, 0.0) for trace in view.newest(after, limit + 1)]
+            last = view.number(page[limit - 1].trace) if len(page) > limit else 0
+        else:
+            start = after or 0
+            page = _ranked(view, asked, start + limit + 1)[start:]
+            last = start + limit
+    more = _cursor(mode, last, position) if len(page) > limit else None
+    return SearchPage(tuple(page[:limit]), more, position, mode)
 
 
 def trace_of(row: Any) -> Trace:
@@ -98,36 +107,116 @@ def trace_of(row: Any) -> Trace:
     )
 
 
-def _ranked(index: Index, asked: Asked, position: int, past: int | None, wanted: int) -> list[Found]:
-    """The best of those that have one of the words, as many as wanted or a few more."""
-    sql, values = asked.condition()
-    scores = index.scores(asked.query or "", position)
+class _View:
+    """What a search can see: the traces at a position that its filters let through."""
+
+    def __init__(
+        self, index: Index, where: tuple[str, list[Any]], wanted: list[list[Label]], position: int, past: int | None
+    ) -> None:
+        self.index = index
+        self.position = position
+        self._sql, self._values = where
+        self._wanted = wanted
+        self._past = past
+        self._numbers: dict[str, int] = {}
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """Scores of what was written up to the position."""
+        return self.index.ranking(self.position)
+
+    @cached_property
+    def mask(self) -> Mask | None:
+        """The texts with the labels that are wanted; None: no label is. The filters are asked of these alone."""
+        result: Mask | None = None
+        for either in self._wanted:
+            mask = self.ranking.mask(label_number(*label) for label in either)
+            result = mask if result is None else result & mask
+        return result
+
+    def newest(self, before: int | None, wanted: int) -> list[Trace]:
+        """Traces, newest first.
+
+        Args:
+            before: the number of a trace; None: from the newest.
+            wanted: at most so many.
+        """
+        sql, values = f"{self._sql} AND t.id < ?", [*self._values, sys.maxsize if before is None else before]
+        if self.mask is None:
+            return self._traces(f"{sql} ORDER BY t.id DESC LIMIT ?", [*values, wanted])
+        numbers = self.mask[:before].nonzero()[0][::-1]  # a trace has the number of its first text
+        found: list[Trace] = []
+        size, start = max(_FEW, 2 * wanted), 0
+        while start < len(numbers) and len(found) < wanted:
+            some = json.dumps(numbers[start : start + size].tolist())
+            where = f"t.id IN (SELECT value FROM json_each(?)) AND {sql} ORDER BY t.id DESC LIMIT ?"
+            found += self._traces(where, [some, *values, wanted - len(found)])
+            start, size = start + size, min(8 * size, _BATCH)
+        return found
+
+    def of_texts(self, texts: list[int]) -> dict[int, Trace]:
+        """The traces that say one of some texts at this moment."""
+        some = json.dumps(texts)
+        where = (
+            "t.id IN (SELECT w.trace FROM json_each(?) j CROSS JOIN version w ON w.id = j.value)"
+            f" AND t.text IN (SELECT value FROM json_each(?)) AND {self._sql}"
+        )
+        rows = self.index.rows(where, [some, some, *self._values], seq=self._past)
+        return {row["text"]: trace_of(row) for row in rows}
+
+    def number(self, trace: Trace) -> int:
+        """The number of a trace that `newest` gave."""
+        return self._numbers[trace.uid]
+
+    def _traces(self, where: str, values: list[Any]) -> list[Trace]:
+        rows = self.index.rows(where, values, seq=self._past)
+        self._numbers.update((row["uid"], row["id"]) for row in rows)
+        return [trace_of(row) for row in rows]
+
+
+def _ranked(view: _View, asked: Asked, wanted: int) -> list[Found]:
+    """The best of those that have one of the words, as many as wanted or fewer."""
+    parts = _lexical(view, asked.query or "")
+    if not parts:
+        return []
+    scores = sum_of(list(parts.values()))
+    if view.mask is not None:
+        scores *= view.mask
     if asked.threshold is not None:
-        scores = {document: score for document, score in scores.items() if score[0] >= asked.threshold}
-    best = sorted(scores, key=lambda document: (-scores[document][0], document))
+        scores[scores < asked.threshold] = 0
     found: list[Found] = []
-    for first in range(0, len(best), _BATCH):  # the filters may leave out many
-        some = best[first : first + _BATCH]
-        where = f"t.text IN (SELECT value FROM json_each(?)) AND {sql}"
-        rows = {row["text"]: row for row in index.rows(where, [json.dumps(some), *values], seq=past)}
-        for document in some:
-            if document in rows:
-                total, words = scores[document]
-                found.append(Found(trace_of(rows[document]), total, {"words": words} if asked.explain else None))
-        if len(found) >= wanted:
-            break
-    return found
+    size, done = max(_FEW, 2 * wanted), 0
+    while True:  # the filters may leave out many
+        top = best(scores, size)
+        for start in range(done, len(top), _BATCH):
+            some = top[start : start + _BATCH]
+            traces = view.of_texts(some)
+            for text in some:
+                if text in traces:
+                    why = {"words": explained(parts, text)} if asked.explain else None
+                    found.append(Found(traces[text], float(scores[text]), why))
+            if len(found) >= wanted:
+                return found[:wanted]
+        if len(top) < size:
+            return found
+        size, done = 8 * size, size
 
 
-def _read_cursor(cursor: str | None) -> tuple[int, int | None]:
-    if cursor is None:
-        return 0, None
+def _lexical(view: _View, query: str) -> dict[str, Floats]:
+    """The scores of each word of a query that some text has."""
+    scored = {name: view.ranking.scores(number) for name, number in view.index.terms(query).items()}
+    return {name: scores for name, scores in scored.items() if scores is not None}
+
+
+def _read_cursor(cursor: Any, mode: str) -> tuple[int, int]:
     try:
-        start, position = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        return int(start), int(position)
+        of, after, position = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        if of == mode and isinstance(after, int) and isinstance(position, int):
+            return after, position
     except (ValueError, TypeError, AttributeError):
-        raise FilterInvalid("the cursor is not one of ours", hint="give next_cursor of a page as it is") from None
+        pass
+    raise FilterInvalid("the cursor is not one of this search", hint="give next_cursor of a page as it is")
 
 
-def _cursor(start: int, position: int) -> str:
-    return base64.urlsafe_b64encode(json.dumps([start, position]).encode()).decode()
+def _cursor(mode: str, after: int, position: int) -> str:
+    return base64.urlsafe_b64encode(json.dumps([mode, after, position]).encode()).decode()
