@@ -198,15 +198,17 @@ def digest(content: Any) -> str:
 
 
 def words(content: Any) -> str:
-    """All text in the content, keys too, as it is searched."""
+    """All text in a content as it was read from the journal, keys too, as it is searched."""
     found: list[str] = []
 
     def walk(value: Any) -> None:
-        if isinstance(value, Mapping):
+        if type(value) is str:
+            found.append(value)
+        elif isinstance(value, dict):
             for key, item in value.items():
-                found.append(str(key))
+                found.append(key)
                 walk(item)
-        elif isinstance(value, list | tuple):
+        elif isinstance(value, list):
             for item in value:
                 walk(item)
         elif value is not None and not isinstance(value, bool):

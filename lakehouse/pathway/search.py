@@ -11,17 +11,19 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from lakehouse.errors import FilterInvalid
 from lakehouse.pathway.filters import Label, condition, labels
 from lakehouse.pathway.model import Found, SearchPage, Trace
-from lakehouse.pathway.words import best, explained, label_number, sum_of
+from lakehouse.pathway.words import label_number
 
 if TYPE_CHECKING:
-    from lakehouse.pathway.words import Floats, Mask, Ranking
+    from lakehouse.pathway.words import Mask, Ranking
     from lakehouse.pathway.index import Index
 
 _BATCH = 1000
-_FEW = 64
+_FEW = 16
 _MAX_LIMIT = 10_000
 
 
@@ -91,10 +93,10 @@ def trace_of(row: Any) -> Trace:
     """A row of the index as the trace it is."""
     return Trace(
         uid=row["uid"],
-        content=json.loads(row["content"]),
+        content=msgspec.json.decode(row["content"]),
         kind=row["kind"],
-        tags=tuple(json.loads(row["tags"])),
-        scope=json.loads(row["scope"]),
+        tags=tuple(msgspec.json.decode(row["tags"])),
+        scope=msgspec.json.decode(row["scope"]),
         version=row["version"],
         predecessor=row["predecessor"],
         replay_count=row["replay_count"],
@@ -146,7 +148,7 @@ class _View:
             return self._traces(f"{sql} ORDER BY t.id DESC LIMIT ?", [*values, wanted])
         numbers = self.mask[:before].nonzero()[0][::-1]  # a trace has the number of its first text
         found: list[Trace] = []
-        size, start = max(_FEW, 2 * wanted), 0
+        size, start = wanted + _FEW, 0
         while start < len(numbers) and len(found) < wanted:
             some = json.dumps(numbers[start : start + size].tolist())
             where = f"t.id IN (SELECT value FROM json_each(?)) AND {sql} ORDER BY t.id DESC LIMIT ?"
@@ -154,15 +156,14 @@ class _View:
             start, size = start + size, min(8 * size, _BATCH)
         return found
 
-    def of_texts(self, texts: list[int]) -> dict[int, Trace]:
-        """The traces that say one of some texts at this moment."""
+    def of_texts(self, texts: list[int]) -> dict[int, Any]:
+        """The rows of the traces that say one of some texts at this moment."""
         some = json.dumps(texts)
         where = (
             "t.id IN (SELECT w.trace FROM json_each(?) j CROSS JOIN version w ON w.id = j.value)"
             f" AND t.text IN (SELECT value FROM json_each(?)) AND {self._sql}"
         )
-        rows = self.index.rows(where, [some, some, *self._values], seq=self._past)
-        return {row["text"]: trace_of(row) for row in rows}
+        return {row["text"]: row for row in self.index.rows(where, [some, some, *self._values], seq=self._past)}
 
     def number(self, trace: Trace) -> int:
         """The number of a trace that `newest` gave."""
@@ -176,36 +177,25 @@ class _View:
 
 def _ranked(view: _View, asked: Asked, wanted: int) -> list[Found]:
     """The best of those that have one of the words, as many as wanted or fewer."""
-    parts = _lexical(view, asked.query or "")
-    if not parts:
-        return []
-    scores = sum_of(list(parts.values()))
-    if view.mask is not None:
-        scores *= view.mask
-    if asked.threshold is not None:
-        scores[scores < asked.threshold] = 0
+    terms = view.index.terms(asked.query or "")
+    scores = view.ranking.scores(terms.values()).narrow(view.mask, asked.threshold)
+    parts = {word: view.ranking.scores([term]) for word, term in terms.items()} if asked.explain else {}
     found: list[Found] = []
-    size, done = max(_FEW, 2 * wanted), 0
+    size, done = wanted + _FEW, 0
     while True:  # the filters may leave out many
-        top = best(scores, size)
+        top = scores.best(size)
         for start in range(done, len(top), _BATCH):
             some = top[start : start + _BATCH]
-            traces = view.of_texts(some)
-            for text in some:
-                if text in traces:
-                    why = {"words": explained(parts, text)} if asked.explain else None
-                    found.append(Found(traces[text], float(scores[text]), why))
-            if len(found) >= wanted:
-                return found[:wanted]
+            rows = view.of_texts(some)
+            for text in [text for text in some if text in rows][: wanted - len(found)]:
+                words = {word: part.of(text) for word, part in parts.items() if part.of(text)}
+                why = {"words": words} if asked.explain else None
+                found.append(Found(trace_of(rows[text]), scores.of(text), why))
+            if len(found) == wanted:
+                return found
         if len(top) < size:
             return found
         size, done = 8 * size, size
-
-
-def _lexical(view: _View, query: str) -> dict[str, Floats]:
-    """The scores of each word of a query that some text has."""
-    scored = {name: view.ranking.scores(number) for name, number in view.index.terms(query).items()}
-    return {name: scores for name, scores in scored.items() if scores is not None}
 
 
 def _read_cursor(cursor: Any, mode: str) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -126,21 +126,28 @@ class Ranking:
         self._tail = _flat([row[0] for row in rows])
         self._tail_labels = _flat([row[1] for row in rows])
 
-    def scores(self, term: int) -> Floats | None:
-        """BM25 of one term for every text, among these texts and no others; None: no text has it."""
+    def scores(self, terms: Iterable[int]) -> Scores:
+        """BM25 of every text for some terms, reckoned among these texts and no others."""
         np = self._np
-        places = self._places(term, self._tail)
-        count = sum(len(codes) if at is not None else int(np.count_nonzero(codes)) for _, at, codes in places)
-        if not count:
-            return None
-        table = self._table(math.log1p((self.texts - count + 0.5) / (count + 0.5)))
-        result: Floats = np.zeros(self.texts, np.float32)
-        for first, at, codes in places:
-            if at is None:
-                np.take(table, codes, out=result[first : first + len(codes)])
-            else:
-                result[first + at] = table[codes]
-        return result
+        total = np.zeros(self.texts, np.float32)
+        buffer = np.empty(BLOCK, np.float32)
+        found: list[Any] = []
+        few = True
+        for term in terms:
+            places = self._places(term, self._tail)
+            count = sum(len(codes) if at is not None else int(np.count_nonzero(codes)) for _, at, codes in places)
+            table = self._table(math.log1p((self.texts - count + 0.5) / (count + 0.5))) if count else None
+            for first, at, codes in places:
+                if at is None:
+                    few = False
+                    row = buffer[: len(codes)]
+                    np.take(table, codes, out=row, mode="clip")
+                    total[first : first + len(codes)] += row
+                else:
+                    total[first:][at] += table[codes]
+                    found.append(at.astype(np.int64) + first)
+        few = few and sum(map(len, found)) * 8 < self.texts
+        return Scores(total, np.unique(np.concatenate(found or [np.empty(0, np.int64)])) if few else None)
 
     def mask(self, labels: Iterable[int]) -> Mask:
         """The texts that have one of some labels."""
@@ -151,7 +158,7 @@ class Ranking:
                 if at is None:
                     result[first : first + len(codes)] |= codes != 0
                 else:
-                    result[first + at] = True
+                    result[first:][at] = True
         return result
 
     def _places(self, term: int, tail: tuple[Any, Any]) -> list[tuple[int, Any, Any]]:
@@ -188,32 +195,59 @@ class Ranking:
         return scores.astype(np.float32).reshape(-1)
 
 
-def sum_of(parts: Sequence[Floats]) -> Floats:
-    """What several words give together."""
-    result = parts[0].copy()
-    for scores in parts[1:]:
-        result += scores
-    return result
+class Scores:
+    """A score for each text; 0: it is not found.
 
+    Args:
+        all_of_them: the scores.
+        among: the texts that may have one, ascending; None: any.
+    """
 
-def best(scores: Floats, count: int) -> list[int]:
-    """The texts with the highest scores above 0, best first; of equal ones the older comes first."""
-    import numpy as np
+    def __init__(self, all_of_them: Floats, among: Any = None) -> None:
+        self._all = all_of_them
+        self._among = among
 
-    bound = np.float32(0)
-    width = 1024
-    if count <= len(scores) // width // 2:  # at least so many texts score as high as the best of their row
-        rows = scores[: len(scores) // width * width].reshape(-1, width).max(axis=1)
-        bound = np.partition(rows, -count)[-count]
-    at = np.flatnonzero(scores >= bound) if bound > 0 else np.flatnonzero(scores > 0)
-    some = scores[at]
-    if len(at) > count:
-        last = np.partition(some, -count)[-count]
-        above = at[some > last]
-        at = np.concatenate((above, at[some == last][: count - len(above)]))
+    def narrow(self, mask: Mask | None, threshold: float | None) -> Scores:
+        """Only the texts of a mask, and what scores as much as a threshold."""
+        scores, among = self._all, self._among
+        if mask is not None:
+            if among is None and mask.sum() * 8 < len(mask):
+                among = mask.nonzero()[0]
+            elif among is None:
+                scores = scores * mask
+            else:
+                among = among[mask[among]]
+        if threshold is not None:
+            if among is None:
+                scores = scores * (scores >= threshold)
+            else:
+                among = among[scores[among] >= threshold]
+        return Scores(scores, among)
+
+    def of(self, text: int) -> float:
+        """The score of one text."""
+        return float(self._all[text])
+
+    def best(self, count: int) -> list[int]:
+        """The texts with the highest scores, best first; of equal ones the older comes first."""
+        import numpy as np
+
+        scores, at = self._all, self._among
+        if at is None:
+            bound, width = np.float32(0), 1024
+            if count <= len(scores) // width // 2:  # at least so many texts score as high as the best of their row
+                rows = scores[: len(scores) // width * width].reshape(-1, width).max(axis=1)
+                bound = np.partition(rows, -count)[-count]
+            at = np.flatnonzero(scores >= bound) if bound > 0 else np.flatnonzero(scores > 0)
+        else:
+            at = at[scores[at] > 0]
         some = scores[at]
-    order = np.lexsort((at, -some))
-    return [int(text) for text in at[order]]
+        if len(at) > count:
+            last = np.partition(some, -count)[-count]
+            above = at[some > last]
+            at = np.concatenate((above, at[some == last][: count - len(above)]))
+            some = scores[at]
+        return [int(text) for text in at[np.lexsort((at, -some))]]
 
 
 def add_to_tail(
@@ -332,8 +366,3 @@ def _rounded_lengths() -> Any:
 
     steps = np.arange(_LENGTHS)
     return np.where(steps <= 128, steps, np.floor(128 * 2.0 ** ((steps - 128) / 16))).astype(np.float64)
-
-
-def explained(parts: Mapping[str, Floats], text: int) -> dict[str, float]:
-    """What each word added to the score of a text."""
-    return {name: float(scores[text]) for name, scores in parts.items() if scores[text] > 0}
