@@ -65,7 +65,9 @@ class Applying:
         self._connection = connection
         self._terms = terms
         last = connection.execute("SELECT id, length, mark FROM version ORDER BY id DESC LIMIT 1").fetchone()
-        self._next, self._length, self._mark = (last[0] + 1, last[1], last[2]) if last else (0, 0, 0)
+        self._next: int = last[0] + 1 if last else 0
+        self._length: int = last[1] if last else 0
+        self._mark: int = last[2] if last else 0
         self._versions: list[tuple[Any, ...]] = []
         self._events: list[tuple[Any, ...]] = []
         self._texts: list[str] = []

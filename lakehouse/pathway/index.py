@@ -53,7 +53,7 @@ class Index:
 
     def __init__(self, journal: Journal, path: Path) -> None:
         self._journal = journal
-        self._path = path
+        self.path = path
         self._local = threading.local()
 
     @property
@@ -196,7 +196,7 @@ class Index:
     def _signature(self) -> Any:
         """What changes when the journal grows or the index is another file."""
         try:
-            journal, index = self._journal.path.stat(), self._path.stat()
+            journal, index = self._journal.path.stat(), self.path.stat()
         except FileNotFoundError:
             return None
         return journal.st_ino, journal.st_size, journal.st_mtime_ns, index.st_ino
@@ -205,29 +205,29 @@ class Index:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is not None and not getattr(self._local, "reading", False):
             with suppress(FileNotFoundError):
-                if self._path.stat().st_ino == self._local.file:
+                if self.path.stat().st_ino == self._local.file:
                     return connection
             self.close()  # somebody deleted the file; it is made again
             connection = None
         if connection is None:
             connection = self._opened()
-            self._local.connection, self._local.file = connection, self._path.stat().st_ino
+            self._local.connection, self._local.file = connection, self.path.stat().st_ino
             self._local.terms = words.Terms(connection)
         return connection
 
     def _opened(self) -> sqlite3.Connection:
         try:
-            if self._path.exists():
+            if self.path.exists():
                 return self._connected()
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
         with self._alone():  # missing, damaged, or of another version
             with suppress(sqlite3.DatabaseError):
-                if self._path.exists():
+                if self.path.exists():
                     return self._connected()
             self._remove()
-            connection = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None)
+            connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
             connection.execute("PRAGMA journal_mode = WAL")
             with _transaction(connection):
                 for statement in f"{events.SCHEMA};\n{words.SCHEMA}".split(";\n"):
@@ -237,7 +237,7 @@ class Index:
             return self._connected()
 
     def _connected(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None)
+        connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
         try:
             if connection.execute("PRAGMA user_version").fetchone()[0] != FORMAT:
                 raise sqlite3.DatabaseError("of another version")
@@ -252,13 +252,13 @@ class Index:
 
     def _remove(self) -> None:
         for suffix in ("", "-wal", "-shm"):
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Hold the index: one process writes it, the others wait for what it finds."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self._path.with_name(self._path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -271,14 +271,14 @@ class Index:
             yield
         except sqlite3.OperationalError as error:
             if "full" in str(error):
-                raise DiskFull(f"{self._path} could not be written: {error}") from None
+                raise DiskFull(f"{self.path} could not be written: {error}") from None
             raise LakeUnusable(
-                f"{self._path} cannot be used: {error}", hint="it may be deleted: it is rebuilt"
+                f"{self.path} cannot be used: {error}", hint="it may be deleted: it is rebuilt"
             ) from None
         except sqlite3.DatabaseError as error:
-            raise LakeUnusable(f"{self._path} is damaged: {error}", hint="delete it: it is rebuilt") from None
+            raise LakeUnusable(f"{self.path} is damaged: {error}", hint="delete it: it is rebuilt") from None
         except OSError as error:
-            raise LakeUnusable(f"{self._path} cannot be used: {error.strerror}") from None
+            raise LakeUnusable(f"{self.path} cannot be used: {error.strerror}") from None
 
 
 def _applied(applying: events.Applying, entry: Entry) -> str:

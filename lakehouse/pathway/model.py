@@ -218,6 +218,14 @@ def words(content: Any) -> str:
     return " ".join(found)
 
 
+def prose(content: Any) -> str:
+    """The text in a content without its keys and numbers, for its meaning."""
+    if isinstance(content, str):
+        return content
+    inner = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    return " ".join(filter(None, map(prose, inner)))
+
+
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str) or not value.strip() or _CONTROL.search(value):
         raise TraceInvalid(f"{what} is {value!r}", hint="a text without control characters, not empty")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,15 +16,21 @@ import msgspec
 from lakehouse.errors import FilterInvalid
 from lakehouse.pathway.filters import Label, condition, labels
 from lakehouse.pathway.model import Found, SearchPage, Trace
+from lakehouse.pathway.vectors import TIER
 from lakehouse.pathway.words import label_number
 
 if TYPE_CHECKING:
-    from lakehouse.pathway.words import Mask, Ranking
     from lakehouse.pathway.index import Index
+    from lakehouse.pathway.vectors import Vectors
+    from lakehouse.pathway.words import Mask, Ranking
 
 _BATCH = 1000
 _FEW = 16
+_RRF = 60
 _MAX_LIMIT = 10_000
+
+Ranked = tuple[int, float, dict[str, Any]]
+"""A text, its score, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,8 @@ class Asked:
     limit: int
     threshold: float | None
     explain: bool
+    mode: str
+    """`lexical`, `semantic` or `hybrid`."""
 
     def narrowing(self) -> Mapping[str, Any]:
         """All that narrows the search, as one filter."""
@@ -56,37 +64,40 @@ class Asked:
         return {"and": wanted} if wanted else {}
 
 
-def search(index: Index, asked: Asked, as_of: int | None, cursor: str | None) -> SearchPage:
+def search(index: Index, vectors: Callable[[], Vectors], asked: Asked, as_of: int | None, cursor: Any) -> SearchPage:
     """One page of results.
 
     Args:
         index: where.
+        vectors: gives those of the index; raises when there is no embedder.
         asked: what.
         as_of: a journal position, or None for now.
         cursor: `next_cursor` of the page before.
 
     Raises:
-        FilterInvalid: an unknown field or operator, a limit out of range, a cursor that is not ours.
+        FilterInvalid: an unknown field, operator or mode, a limit out of range, a cursor that is not ours.
+        ConfigError: it takes an embedder and there is none.
     """
     limit = asked.limit
     if not isinstance(limit, int) or not 0 < limit <= _MAX_LIMIT:
         raise FilterInvalid(f"limit is {limit!r}", hint=f"1 to {_MAX_LIMIT}; use cursor for more")
-    mode = "lexical" if asked.query is not None and asked.query.strip() else "newest"
-    after, as_of = _read_cursor(cursor, mode) if cursor is not None else (None, as_of)
+    ranking = asked.mode if asked.query is not None and asked.query.strip() else "newest"
+    after, as_of = _read_cursor(cursor, ranking) if cursor is not None else (None, as_of)
     narrowing = asked.narrowing()
     with index.reading():
         now = index.position
         position = now if as_of is None else min(as_of, now)
         view = _View(index, condition(narrowing), labels(narrowing), position, None if position == now else position)
-        if mode == "newest":
+        if ranking == "newest":
             page = [Found(trace, 0.0) for trace in view.newest(after, limit + 1)]
             last = view.number(page[limit - 1].trace) if len(page) > limit else 0
         else:
             start = after or 0
-            page = _ranked(view, asked, start + limit + 1)[start:]
+            wanted = start + limit + 1
+            page = _page(view, asked, _ORDERS[ranking](view, vectors, asked, wanted), wanted)[start:]
             last = start + limit
-    more = _cursor(mode, last, position) if len(page) > limit else None
-    return SearchPage(tuple(page[:limit]), more, position, mode)
+    more = _cursor(ranking, last, position) if len(page) > limit else None
+    return SearchPage(tuple(page[:limit]), more, position, ranking)
 
 
 def trace_of(row: Any) -> Trace:
@@ -175,27 +186,77 @@ class _View:
         return [trace_of(row) for row in rows]
 
 
-def _ranked(view: _View, asked: Asked, wanted: int) -> list[Found]:
-    """The best of those that have one of the words, as many as wanted or fewer."""
-    terms = view.index.terms(asked.query or "")
-    scores = view.ranking.scores(terms.values()).narrow(view.mask, asked.threshold)
-    parts = {word: view.ranking.scores([term]) for word, term in terms.items()} if asked.explain else {}
+def _page(view: _View, asked: Asked, tiers: Iterator[list[Ranked]], wanted: int) -> list[Found]:
+    """The first of an order that the filters let through, as many as wanted or fewer."""
+    terms = view.index.terms(asked.query or "") if asked.explain else {}
+    parts = {word: view.ranking.scores([term]) for word, term in terms.items()}
     found: list[Found] = []
+    size = wanted + _FEW
+    for tier in tiers:
+        start = 0
+        while start < len(tier):
+            some = tier[start : start + size]
+            rows = view.of_texts([text for text, _, _ in some])
+            for text, score, why in some:
+                if text in rows:
+                    words = {word: part.of(text) for word, part in parts.items() if part.of(text)}
+                    found.append(Found(trace_of(rows[text]), score, {"words": words, **why} if asked.explain else None))
+                    if len(found) == wanted:
+                        return found
+            start, size = start + size, _BATCH
+    return found
+
+
+def _lexical(view: _View, _: Callable[[], Vectors], asked: Asked, wanted: int) -> Iterator[list[Ranked]]:
+    """By BM25."""
+    terms = view.index.terms(asked.query or "").values()
+    scores = view.ranking.scores(terms).narrow(view.mask, asked.threshold)
     size, done = wanted + _FEW, 0
-    while True:  # the filters may leave out many
+    while True:
         top = scores.best(size)
-        for start in range(done, len(top), _BATCH):
-            some = top[start : start + _BATCH]
-            rows = view.of_texts(some)
-            for text in [text for text in some if text in rows][: wanted - len(found)]:
-                words = {word: part.of(text) for word, part in parts.items() if part.of(text)}
-                why = {"words": words} if asked.explain else None
-                found.append(Found(trace_of(rows[text]), scores.of(text), why))
-            if len(found) == wanted:
-                return found
+        yield [(text, scores.of(text), {}) for text in top[done:]]
         if len(top) < size:
-            return found
+            return
         size, done = 8 * size, size
+
+
+def _semantic(view: _View, vectors: Callable[[], Vectors], asked: Asked, _: int) -> Iterator[list[Ranked]]:
+    """By cosine."""
+    for tier in vectors().nearest(asked.query or "", view.ranking.texts, view.mask):
+        good = [one for one in tier if asked.threshold is None or one[1] >= asked.threshold]
+        yield [(text, cosine, {"cosine": cosine}) for text, cosine in good]
+        if not good:
+            return
+
+
+def _hybrid(view: _View, vectors: Callable[[], Vectors], asked: Asked, wanted: int) -> Iterator[list[Ranked]]:
+    """By reciprocal rank fusion (Cormack, Clarke, Büttcher: SIGIR 2009) of the first thousand of both."""
+    open_ended = replace(asked, threshold=None)
+    scores = view.ranking.scores(view.index.terms(asked.query or "").values()).narrow(view.mask, None)
+    lexical = {text: rank for rank, text in enumerate(scores.best(TIER), start=1)}
+    nearest = next(_semantic(view, vectors, open_ended, wanted), [])
+    semantic = {text: (rank, cosine) for rank, (text, cosine, _) in enumerate(nearest, start=1)}
+    fused: list[Ranked] = []
+    for text in lexical.keys() | semantic.keys():
+        ranks = {"lexical": lexical.get(text), "semantic": semantic[text][0] if text in semantic else None}
+        score = sum(1 / (_RRF + rank) for rank in ranks.values() if rank)
+        fused.append((text, score, {"ranks": ranks, "cosine": semantic[text][1] if text in semantic else None}))
+    fused.sort(key=lambda one: (-one[1], one[0]))
+    least = asked.threshold if asked.threshold is not None else 0.0
+    yield [one for one in fused if one[1] >= least]
+    size, done = 8 * TIER, TIER
+    while rest := scores.best(size)[done:]:  # behind them what has a word and no place among those
+        ranked = [(text, 1 / (_RRF + rank), rank) for rank, text in enumerate(rest, start=done + 1)]
+        yield [
+            (text, score, {"ranks": {"lexical": rank, "semantic": None}, "cosine": None})
+            for text, score, rank in ranked
+            if text not in semantic and score >= least
+        ]
+        size, done = 8 * size, size
+
+
+_ORDERS = {"lexical": _lexical, "semantic": _semantic, "hybrid": _hybrid}
+MODES = ("auto", *_ORDERS)
 
 
 def _read_cursor(cursor: Any, mode: str) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import (
     AlreadyExists,
@@ -25,6 +25,9 @@ from lakehouse.pathway.model import (
 )
 from lakehouse.pathway.reading import Memory
 
+if TYPE_CHECKING:
+    from lakehouse.pathway.embedding import Embedder
+
 _BULK = 1000
 
 
@@ -36,6 +39,7 @@ class Pathway(Memory):
         read_only: refuse every change.
         sync: as of `Journal`.
         snapshot: tells the lake's snapshot when a trace is added.
+        embedder: what searches by meaning; None: that of the extra `semantic`, if it is installed.
     """
 
     def __init__(
@@ -45,8 +49,9 @@ class Pathway(Memory):
         read_only: bool = False,
         sync: Sync = "always",
         snapshot: Callable[[], int | None] = lambda: None,
+        embedder: Embedder | None = None,
     ) -> None:
-        super().__init__(folder, sync=sync)
+        super().__init__(folder, sync=sync, embedder=embedder)
         self._read_only = read_only
         self._snapshot = snapshot
 

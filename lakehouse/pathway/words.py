@@ -118,7 +118,7 @@ class Ranking:
         self.texts = texts
         self._mean = max(1.0, length / max(1, texts))
         blocks = connection.execute("SELECT first, texts FROM block WHERE first < ? ORDER BY first", [texts]).fetchall()
-        self._sizes: dict[int, int] = {first: count for first, count in blocks}
+        self._sizes: dict[int, int] = {row[0]: row[1] for row in blocks}
         self._sealed = max((first + count for first, count in blocks), default=0)
         rows = connection.execute(
             "SELECT terms, labels FROM tail WHERE text >= ? AND text < ? ORDER BY text", [self._sealed, texts]
@@ -136,7 +136,7 @@ class Ranking:
         for term in terms:
             places = self._places(term, self._tail)
             count = sum(len(codes) if at is not None else int(np.count_nonzero(codes)) for _, at, codes in places)
-            table = self._table(math.log1p((self.texts - count + 0.5) / (count + 0.5))) if count else None
+            table = self._table(math.log1p((self.texts - count + 0.5) / (count + 0.5)))
             for first, at, codes in places:
                 if at is None:
                     few = False
@@ -192,7 +192,8 @@ class Ranking:
         often = np.arange(256, dtype=np.float64)[:, None]
         lengths = _rounded_lengths()[None, :]
         scores = weight * often * (_K1 + 1) / (often + _K1 * (1 - _B + _B * lengths / self._mean))
-        return scores.astype(np.float32).reshape(-1)
+        table: Floats = scores.astype(np.float32).reshape(-1)
+        return table
 
 
 class Scores:
