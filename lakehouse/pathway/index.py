@@ -9,17 +9,19 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
 from lakehouse.errors import DiskFull, LakeUnusable
 from lakehouse.journal import Journal
-from lakehouse.pathway import events, words
+from lakehouse.pathway import events, place, words
 from lakehouse.pathway.filters import moment
 from lakehouse.records import Entry, Fault, Position
 
@@ -54,6 +56,11 @@ class Index:
     def __init__(self, journal: Journal, path: Path) -> None:
         self._journal = journal
         self.path = path
+        self.beside = path
+        self._how: str | None = None
+        self._settled = False
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._settling = threading.RLock()
         self._local = threading.local()
 
     @property
@@ -113,15 +120,18 @@ class Index:
         """Apply what the journal has and the index has not; cheap when there is nothing."""
         if getattr(self._local, "reading", False):
             return
-        seen = self._signature()
-        if seen is not None and seen == getattr(self._local, "seen", None):
-            return
         with self._explained():
+            seen = self._signature()
+            if seen is not None and seen == getattr(self._local, "seen", None):
+                return
             connection = self._connection()
             if self._behind(self._known(connection)):
+                if self._how is not None:  # it cannot be caught up where it is
+                    self._move()
+                    connection = self._connection()
                 with self._alone():
                     faults = self._apply(connection)
-                if faults:
+                if faults and self.path == self.beside:
                     self._journal.isolate(faults)
         self._local.seen = seen
 
@@ -133,7 +143,42 @@ class Index:
         self.catch_up()
 
     def close(self) -> None:
-        """Close this thread's connection."""
+        """Close this thread's connection, and remove what was made in the temporary folder."""
+        self._disconnect()
+        with self._settling:
+            if self._temporary is not None:
+                self._temporary.cleanup()
+            self.path, self._how, self._settled, self._temporary = self.beside, None, False, None
+
+    def scratch(self) -> Path:
+        """A folder for what cannot be made beside the journal; it is removed by `close`."""
+        with self._settling:
+            if self._temporary is None:
+                self._temporary = place.temporary(self._journal.path)
+            return Path(self._temporary.name)
+
+    def _settle(self) -> None:
+        """See where the index can be: beside the journal, unless nothing can be written there."""
+        with self._settling:
+            if self._settled:
+                return
+            if not place.writable(self.beside):
+                self._how = place.as_it_is(self.beside)
+                if self._how is None:
+                    self.path = self.scratch() / self.beside.name
+            self._settled = True
+
+    def _move(self) -> None:
+        """Go on with a copy in the temporary folder."""
+        with self._settling:
+            if self._how is not None:
+                copy = self.scratch() / self.beside.name
+                with closing(self._connected()) as source, closing(sqlite3.connect(copy)) as target:
+                    source.backup(target)
+                self.path, self._how = copy, None
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         if connection := getattr(self._local, "connection", None):
             connection.close()
         self._local = threading.local()
@@ -199,6 +244,8 @@ class Index:
             journal, index = self._journal.path.stat(), self.path.stat()
         except FileNotFoundError:
             return None
+        if self._how is not None and "immutable" in self._how and self.path.with_name(self.path.name + "-wal").exists():
+            self.close()  # somebody writes it now, and it can be read beside what they write
         return journal.st_ino, journal.st_size, journal.st_mtime_ns, index.st_ino
 
     def _connection(self) -> sqlite3.Connection:
@@ -207,9 +254,10 @@ class Index:
             with suppress(FileNotFoundError):
                 if self.path.stat().st_ino == self._local.file:
                     return connection
-            self.close()  # somebody deleted the file; it is made again
+            self._disconnect()  # somebody deleted the file; it is made again
             connection = None
         if connection is None:
+            self._settle()
             connection = self._opened()
             self._local.connection, self._local.file = connection, self.path.stat().st_ino
             self._local.terms = words.Terms(connection)
@@ -222,6 +270,8 @@ class Index:
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
+            if self._how is not None:
+                self.path, self._how = self.scratch() / self.beside.name, None
         with self._alone():  # missing, damaged, or of another version
             with suppress(sqlite3.DatabaseError):
                 if self.path.exists():
@@ -237,7 +287,8 @@ class Index:
             return self._connected()
 
     def _connected(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
+        where = f"file:{quote(str(self.path))}?{self._how or 'mode=rw'}"
+        connection = sqlite3.connect(where, timeout=_PATIENCE, isolation_level=None, uri=True)
         try:
             if connection.execute("PRAGMA user_version").fetchone()[0] != FORMAT:
                 raise sqlite3.DatabaseError("of another version")

@@ -11,12 +11,14 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import ConfigError, LakeUnusable
+from lakehouse.pathway import place
 from lakehouse.pathway.model import prose
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class Vectors:
         self._width = -(-embedder.dimension // 64)
         self._row = np.dtype([("mark", "<u4"), ("check", "<u4"), ("vector", "i1", (embedder.dimension,))])
         self._open: tuple[tuple[int, ...], Any, Any] | None = None
+        self._folder: Path | None = None
 
     def nearest(self, query: str, texts: int, mask: Mask | None) -> Iterator[list[tuple[int, float]]]:
         """The texts by their likeness to a query, in tiers: each best first, the next of less like signs.
@@ -103,6 +106,8 @@ class Vectors:
     def forget(self) -> None:
         """Delete the files; the next search makes them again."""
         self._open = None
+        if not place.writable(self._paths()[1]):
+            self._folder = self._index.scratch()
         for path in self._paths():
             path.unlink(missing_ok=True)
 
@@ -153,14 +158,18 @@ class Vectors:
         return padded.view("<u8")
 
     def _paths(self) -> tuple[Path, Path]:
-        stem = f"{self._index.path.stem}.{self._embedder.name}-{self._embedder.dimension}"
-        return self._index.path.with_name(f"{stem}.codes"), self._index.path.with_name(f"{stem}.vectors")
+        beside = self._index.beside
+        folder = self._folder if self._folder is not None and self._folder.exists() else beside.parent
+        stem = f"{beside.stem}.{self._embedder.name}-{self._embedder.dimension}"
+        return folder / f"{stem}.codes", folder / f"{stem}.vectors"
 
     def _mapped(self, texts: int) -> tuple[Any, Any]:
         """Both files with as many rows as wanted, caught up if they have fewer."""
         if texts == 0:
             return self._np.empty((0, self._width), "<u8"), self._np.empty(0, self._row)
         if not self._usable(texts):
+            if not place.writable(self._paths()[1]):
+                self._move()
             self._catch_up(texts)
             if not self._usable(texts):
                 raise LakeUnusable(f"{self._paths()[1]} cannot be used", hint="delete it: it is rebuilt")
@@ -188,6 +197,14 @@ class Vectors:
         """Whether row `count` was made when all texts up to it were what they are now."""
         known = self._index.ask("SELECT mark FROM version WHERE id = ?", [count - 1])
         return bool(known) and int(rows["mark"][count - 1]) == known[0][0]
+
+    def _move(self) -> None:
+        """Go on with copies in the temporary folder."""
+        found = self._paths()
+        self._folder = self._index.scratch()
+        for old, new in zip(found, self._paths(), strict=True):
+            if old.exists():
+                shutil.copyfile(old, new)
 
     def _catch_up(self, texts: int) -> None:
         paths = self._paths()
