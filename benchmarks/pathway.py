@@ -122,9 +122,11 @@ def _asked(folder: Path, count: int) -> dict:
     found["times"]["get"] = [timed(lambda name=name: memory.get(name)) * 1000 for name in names]
     found["times"]["filtered list"] = [timed(lambda f=f: memory.search(filters=f)) * 1000 for f in filters[:100]]
     for mode in modes():
-        found["times"][f"search, {mode}"] = [timed(lambda q=q: memory.search(q, **asking(mode))) * 1000 for q in asked]
+        found["times"][f"search, {mode}"] = [
+            timed(lambda q=q, mode=mode: memory.search(q, **asking(mode))) * 1000 for q in asked
+        ]
         found["times"][f"search, {mode}, filtered"] = [
-            timed(lambda q=q: memory.search(q, kind="sql", **asking(mode))) * 1000 for q in asked
+            timed(lambda q=q, mode=mode: memory.search(q, kind="sql", **asking(mode))) * 1000 for q in asked
         ]
     memory.close()
     return found

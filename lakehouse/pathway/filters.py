@@ -30,6 +30,8 @@ TIMES = frozenset({"created_at", "updated_at"})
 OPERATORS = (*_COMPARED, "in", "nin", "contains", "icontains", "exists")
 
 Condition = tuple[str, list[Any]]
+Label = tuple[str, str]
+"""A kind, tag or key of scope, and its value."""
 
 
 def condition(filters: Mapping[str, Any] | None) -> Condition:
@@ -43,6 +45,25 @@ def condition(filters: Mapping[str, Any] | None) -> Condition:
     if not isinstance(filters, Mapping):
         raise FilterInvalid(f"a filter is a mapping, not {type(filters).__name__}", hint="{'kind': 'sql'}")
     return _joined("AND", [_one(key, value) for key, value in filters.items()])
+
+
+def labels(filters: Mapping[str, Any]) -> list[list[Label]]:
+    """Labels that a trace must have to come through a filter: of each list, one.
+
+    The filter may ask more than that; these are what the index finds at once.
+    """
+    wanted: list[list[Label]] = []
+    for key, value in filters.items():
+        if key == "and":
+            wanted += [either for item in value for either in labels(item)]
+        elif key in ("kind", "tags") or key.startswith("scope."):
+            asked = value if isinstance(value, Mapping) else {"eq": value}
+            for operator, operand in asked.items():
+                if operator == "eq" or (operator == "contains" and key == "tags"):
+                    wanted.append([(key, operand)])
+                elif operator == "in":
+                    wanted.append([(key, item) for item in operand])
+    return [either for either in wanted if all(isinstance(value, str) for _, value in either)]
 
 
 def _one(key: Any, value: Any) -> Condition:

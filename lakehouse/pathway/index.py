@@ -1,80 +1,48 @@
 """The index of the traces: a SQLite file that all processes share, caught up from the journal, rebuilt when lost.
 
 Every event of the journal is kept with its position, so that the state of any trace at any past position can be put
-together again. `state(as_of)` is the one definition of what a trace is at a moment; everything reads through it.
+together again; `rows` is the one definition of what a trace is at a moment.
 """
 
 from __future__ import annotations
 
-import json
+import fcntl
+import os
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
 from lakehouse.errors import DiskFull, LakeUnusable
 from lakehouse.journal import Journal
+from lakehouse.pathway import events, place, words
 from lakehouse.pathway.filters import moment
-from lakehouse.pathway.model import digest, words
-from lakehouse.records import Entry, Position
+from lakehouse.records import Entry, Fault, Position
 
-FORMAT = 1
+FORMAT = 2
 _PATIENCE = 60.0
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value);
-CREATE TABLE IF NOT EXISTS trace (
-    id INTEGER PRIMARY KEY, uid TEXT NOT NULL UNIQUE, digest TEXT NOT NULL, kind TEXT, tags TEXT NOT NULL,
-    scope TEXT NOT NULL, predecessor TEXT, snapshot INTEGER, created_seq INTEGER NOT NULL, created_at TEXT NOT NULL,
-    version INTEGER NOT NULL, content TEXT NOT NULL, replay_count INTEGER NOT NULL DEFAULT 0,
-    retired INTEGER NOT NULL DEFAULT 0, retired_reason TEXT, score REAL, updated_at TEXT NOT NULL, text INTEGER);
-CREATE INDEX IF NOT EXISTS trace_digest ON trace (digest);
-CREATE INDEX IF NOT EXISTS trace_predecessor ON trace (predecessor) WHERE predecessor IS NOT NULL;
-CREATE INDEX IF NOT EXISTS trace_kind ON trace (kind);
-CREATE TABLE IF NOT EXISTS version (
-    seq INTEGER PRIMARY KEY, trace INTEGER NOT NULL, version INTEGER NOT NULL, at TEXT NOT NULL, content TEXT NOT NULL,
-    length INTEGER NOT NULL);
-CREATE INDEX IF NOT EXISTS version_trace ON version (trace, seq);
-CREATE TABLE IF NOT EXISTS event (
-    seq INTEGER PRIMARY KEY, trace INTEGER NOT NULL, op TEXT NOT NULL, at TEXT NOT NULL, value);
-CREATE INDEX IF NOT EXISTS event_trace ON event (trace, seq);
-CREATE VIRTUAL TABLE IF NOT EXISTS text USING fts5(words, content='', tokenize='porter unicode61 remove_diacritics 2');
-CREATE VIRTUAL TABLE IF NOT EXISTS posting USING fts5vocab(text, 'instance')
-"""
-_QUERY = """
-CREATE VIRTUAL TABLE temp.asked USING fts5(words, tokenize='porter unicode61 remove_diacritics 2');
-CREATE VIRTUAL TABLE temp.term USING fts5vocab(temp, asked, 'row')
-"""
-_LIVE = "trace"
+_BATCH = 20_000
+_LIVE = "(SELECT t.*, v.content FROM trace t JOIN version v ON v.id = t.text)"
 # The same columns, each as it was at a position; the latest event that set it decides.
-_PAST = """(SELECT t.id, t.uid, t.digest, t.kind, t.tags, t.scope, t.predecessor, t.snapshot, t.created_seq, t.created_at,
-    v.version, v.content, v.seq AS text,
-    (SELECT count(*) FROM event e WHERE e.trace = t.id AND e.op = 'replay' AND e.seq <= :seq) AS replay_count,
-    coalesce((SELECT e.op = 'retire' FROM event e WHERE e.trace = t.id AND e.op IN ('retire', 'restore')
-        AND e.seq <= :seq ORDER BY e.seq DESC LIMIT 1), 0) AS retired,
-    (SELECT CASE e.op WHEN 'retire' THEN e.value END FROM event e WHERE e.trace = t.id
-        AND e.op IN ('retire', 'restore') AND e.seq <= :seq ORDER BY e.seq DESC LIMIT 1) AS retired_reason,
-    (SELECT e.value FROM event e WHERE e.trace = t.id AND e.op = 'feedback' AND e.seq <= :seq
-        ORDER BY e.seq DESC LIMIT 1) AS score,
-    (SELECT e.at FROM event e WHERE e.trace = t.id AND e.seq <= :seq ORDER BY e.seq DESC LIMIT 1) AS updated_at
-    FROM trace t JOIN version v
-        ON v.seq = (SELECT max(w.seq) FROM version w WHERE w.trace = t.id AND w.seq <= :seq)
+_SINCE = "event e WHERE e.trace = t.id AND e.op <> 'add' AND e.seq <= :seq"
+_PAST = f"""(SELECT t.id, t.uid, t.digest, t.kind, t.tags, t.scope, t.predecessor, t.snapshot, t.created_seq,
+    t.created_at, v.version, v.content, v.id AS text,
+    (SELECT count(*) FROM {_SINCE} AND e.op = 'replay') AS replay_count,
+    coalesce((SELECT e.op = 'retire' FROM {_SINCE} AND e.op IN ('retire', 'restore') ORDER BY e.seq DESC LIMIT 1), 0)
+        AS retired,
+    (SELECT CASE e.op WHEN 'retire' THEN e.value END FROM {_SINCE} AND e.op IN ('retire', 'restore')
+        ORDER BY e.seq DESC LIMIT 1) AS retired_reason,
+    (SELECT e.value FROM {_SINCE} AND e.op = 'feedback' ORDER BY e.seq DESC LIMIT 1) AS score,
+    coalesce((SELECT e.at FROM {_SINCE} ORDER BY e.seq DESC LIMIT 1), t.created_at) AS updated_at
+    FROM trace t JOIN version v ON v.id = coalesce(
+        (SELECT max(w.id) FROM version w WHERE w.trace = t.id AND w.version > 1 AND w.seq <= :seq), t.id)
     WHERE t.created_seq <= :seq)"""
-
-# Okapi BM25 (Robertson et al., TREC-3, 1994) with the usual k1 and b, over the versions written up to the position:
-# unlike FTS5's own bm25() it does not change when more is written later.
-_K1, _B = 1.2, 0.75
-_SCORES = f"""
-WITH hit AS (
-    SELECT p.term AS term, p.doc AS doc, count(*) AS tf, v.length AS length
-    FROM posting p JOIN version v ON v.seq = p.doc
-    WHERE p.term = :term AND v.seq <= :seq GROUP BY p.doc),
-df AS (SELECT count(*) AS n FROM hit)
-SELECT doc, ln(1 + (:total - n + 0.5) / (n + 0.5)) * tf * {_K1 + 1} / (tf + {_K1} * (1 - {_B} + {_B} * length / :mean))
-FROM hit, df"""
 
 
 class Index:
@@ -87,7 +55,12 @@ class Index:
 
     def __init__(self, journal: Journal, path: Path) -> None:
         self._journal = journal
-        self._path = path
+        self.path = path
+        self.beside = path
+        self._how: str | None = None
+        self._settled = False
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._settling = threading.RLock()
         self._local = threading.local()
 
     @property
@@ -97,7 +70,8 @@ class Index:
 
     def at(self, time: Any) -> int:
         """The last event at or before a time."""
-        return int(self._value("SELECT coalesce(max(seq), 0) FROM event WHERE at <= ?", [moment("as_of", time)]))
+        found = self.ask("SELECT seq FROM event WHERE at <= ? ORDER BY seq DESC LIMIT 1", [moment("as_of", time)])
+        return int(found[0][0]) if found else 0
 
     def rows(self, where: str, parameters: Sequence[Any] = (), *, seq: int | None = None) -> list[sqlite3.Row]:
         """Traces as they are, or were at a position; `where` is SQL over `t`, with what may follow it."""
@@ -110,91 +84,149 @@ class Index:
         with self._explained():
             return self._connection().execute(sql, parameters).fetchall()
 
-    def scores(self, query: str, seq: int) -> dict[int, tuple[float, dict[str, float]]]:
-        """BM25 of every version up to a position that has one of the words: total, and by word.
-
-        Args:
-            query: words in any order; each is stemmed as the texts were.
-            seq: the position.
-        """
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """One state of the index for several questions of this thread, whatever is written meanwhile."""
         self.catch_up()
-        result: dict[int, tuple[float, dict[str, float]]] = {}
         with self._explained():
             connection = self._connection()
-            total, mean = connection.execute(
-                "SELECT count(*), avg(length) FROM version WHERE seq <= ?", [seq]
-            ).fetchone()
-            connection.execute("DELETE FROM temp.asked")
-            connection.execute("INSERT INTO temp.asked VALUES (?)", [query])
-            for (term,) in connection.execute("SELECT term FROM temp.term").fetchall():
-                values = {"term": term, "seq": seq, "total": total, "mean": mean or 1.0}
-                for document, score in connection.execute(_SCORES, values):
-                    before, parts = result.get(document, (0.0, {}))
-                    result[document] = (before + score, {**parts, term: score})
-        return result
+            connection.execute("BEGIN")
+        self._local.reading = True
+        try:
+            yield
+        finally:
+            self._local.reading = False
+            connection.execute("COMMIT")
+
+    def texts(self, seq: int) -> int:
+        """How many texts were written up to a position."""
+        found = self.ask("SELECT texts FROM event WHERE seq <= ? ORDER BY seq DESC LIMIT 1", [seq])
+        return int(found[0][0]) if found else 0
+
+    def ranking(self, seq: int) -> words.Ranking:
+        """Scores of the texts up to a position; use it inside `reading`."""
+        texts = self.texts(seq)
+        length = self.ask("SELECT length FROM version WHERE id = ?", [texts - 1])
+        return words.Ranking(self._connection(), texts, length[0][0] if length else 0)
+
+    def terms(self, query: str) -> dict[str, int]:
+        """The different words of a query, as they are in the index, and the numbers that stand for them."""
+        with self._explained():
+            self._connection()
+            found: dict[str, int] = self._local.terms.named(query)
+            return found
 
     def catch_up(self) -> None:
         """Apply what the journal has and the index has not; cheap when there is nothing."""
-        try:
-            size = self._journal.path.stat()
-        except FileNotFoundError:
-            size = None
-        seen = (size.st_ino, size.st_size, size.st_mtime_ns) if size else None
-        if seen is not None and seen == getattr(self._local, "seen", None):
+        if getattr(self._local, "reading", False):
             return
         with self._explained():
-            connection = self._connection()
-            known = self._known(connection)
-            if size is None and known == Position():
+            seen = self._signature()
+            if seen is not None and seen == getattr(self._local, "seen", None):
                 return
-            with _transaction(connection):
-                known = self._known(connection)  # another process may have been faster
-                self._apply(connection, known)
+            connection = self._connection()
+            if self._behind(self._known(connection)):
+                if self._how is not None:  # it cannot be caught up where it is
+                    self._move()
+                    connection = self._connection()
+                with self._alone():
+                    faults = self._apply(connection)
+                if faults and self.path == self.beside:
+                    self._journal.isolate(faults)
         self._local.seen = seen
 
     def rebuild(self) -> None:
         """Forget everything and read the journal again."""
         self.close()
-        for suffix in ("", "-wal", "-shm"):
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        with self._alone():
+            self._remove()
         self.catch_up()
 
     def close(self) -> None:
-        """Close this thread's connection."""
+        """Close this thread's connection, and remove what was made in the temporary folder."""
+        self._disconnect()
+        with self._settling:
+            if self._temporary is not None:
+                self._temporary.cleanup()
+            self.path, self._how, self._settled, self._temporary = self.beside, None, False, None
+
+    def scratch(self) -> Path:
+        """A folder for what cannot be made beside the journal; it is removed by `close`."""
+        with self._settling:
+            if self._temporary is None:
+                self._temporary = place.temporary(self._journal.path)
+            return Path(self._temporary.name)
+
+    def _settle(self) -> None:
+        """See where the index can be: beside the journal, unless nothing can be written there."""
+        with self._settling:
+            if self._settled:
+                return
+            if not place.writable(self.beside):
+                self._how = place.as_it_is(self.beside)
+                if self._how is None:
+                    self.path = self.scratch() / self.beside.name
+            self._settled = True
+
+    def _move(self) -> None:
+        """Go on with a copy in the temporary folder."""
+        with self._settling:
+            if self._how is not None:
+                copy = self.scratch() / self.beside.name
+                with closing(self._connected()) as source, closing(sqlite3.connect(copy)) as target:
+                    source.backup(target)
+                self.path, self._how = copy, None
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         if connection := getattr(self._local, "connection", None):
             connection.close()
         self._local = threading.local()
 
-    def _apply(self, connection: sqlite3.Connection, known: Position) -> None:
-        last = known
+    def _apply(self, connection: sqlite3.Connection) -> list[Fault]:
+        """Read the journal from where the index ends, and commit what it says now and then."""
+        faults: list[Fault] = []
+        with _transaction(connection):
+            last = self._known(connection)  # another process may have been faster
+            if self._replaced(last):
+                events.forget(connection)
+                last = Position()
+            applying = events.Applying(connection, self._local.terms)
+            count = 0
+            for found in self._journal.read(last):
+                if found.end.generation != last.generation and last != Position():
+                    events.forget(connection)  # the journal was compacted: its new file tells everything again
+                    applying = events.Applying(connection, self._local.terms)
+                begin = last.offset if found.end.generation == last.generation else 0
+                last = found.end
+                if isinstance(found, Fault):
+                    faults.append(found)
+                    continue
+                if wrong := _applied(applying, found):
+                    reason = f"record {found.seq} cannot be applied: {wrong}"
+                    faults.append(Fault(begin, last.offset - begin - 1, reason, last))
+                count += 1
+                if count % _BATCH == 0:  # a transaction is not larger than needed
+                    applying.flush()
+                    _remember(connection, last)
+                    connection.execute("COMMIT")
+                    connection.execute("BEGIN IMMEDIATE")
+            applying.finish()
+            _remember(connection, last)
+        return faults
 
-        def apply(entry: Entry) -> None:
-            nonlocal last
-            if entry.end.generation != last.generation:
-                _forget(connection)  # the journal was compacted: its new file tells everything again
-            last = entry.end
-            data = msgspec.json.decode(entry.data)
-            events = data.get("batch", [data])
-            at = entry.time.isoformat(timespec="microseconds")
-            for event in events:
-                _event(connection, event.get("seq", entry.seq), event.get("at", at), event)
+    def _behind(self, known: Position) -> bool:
+        """Whether the journal says more than the index, or another thing."""
+        return self._replaced(known) or next(self._journal.read(known), None) is not None
 
-        end, faults = self._journal.replay(apply, known)
-        if end == known and not self._shrunk(known):
-            return
-        if end == known:
-            _forget(connection)
-            end, faults = self._journal.replay(apply)
-        values = {"generation": end.generation, "offset": end.offset, "seq": end.seq, "hash": end.hash}
-        connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))
-        connection.execute(
-            "INSERT INTO meta VALUES ('faults', ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
-            [len(faults)],
-        )
-
-    def _shrunk(self, known: Position) -> bool:
-        """Whether the journal is shorter than what is in the index: it was replaced, by a restore perhaps."""
-        return not self._journal.path.exists() or self._journal.path.stat().st_size < known.offset
+    def _replaced(self, known: Position) -> bool:
+        """Whether the journal is not the one that the index was made of: an older one was restored, perhaps."""
+        if known == Position():
+            return False
+        if not self._journal.path.exists() or self._journal.path.stat().st_size < known.offset:
+            return True
+        found = next(self._journal.read(known), None)
+        return isinstance(found, Entry) and found.end.generation == known.generation and not found.chained
 
     @staticmethod
     def _known(connection: sqlite3.Connection) -> Position:
@@ -206,37 +238,83 @@ class Index:
     def _value(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
         return self.ask(sql, parameters)[0][0]
 
+    def _signature(self) -> Any:
+        """What changes when the journal grows or the index is another file."""
+        try:
+            journal, index = self._journal.path.stat(), self.path.stat()
+        except FileNotFoundError:
+            return None
+        if self._how is not None and "immutable" in self._how and self.path.with_name(self.path.name + "-wal").exists():
+            self.close()  # somebody writes it now, and it can be read beside what they write
+        return journal.st_ino, journal.st_size, journal.st_mtime_ns, index.st_ino
+
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is not None and not getattr(self._local, "reading", False):
+            with suppress(FileNotFoundError):
+                if self.path.stat().st_ino == self._local.file:
+                    return connection
+            self._disconnect()  # somebody deleted the file; it is made again
+            connection = None
         if connection is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            connection = self._local.connection = self._opened()
+            self._settle()
+            connection = self._opened()
+            self._local.connection, self._local.file = connection, self.path.stat().st_ino
+            self._local.terms = words.Terms(connection)
         return connection
 
     def _opened(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None)
         try:
+            if self.path.exists():
+                return self._connected()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            if self._how is not None:
+                self.path, self._how = self.scratch() / self.beside.name, None
+        with self._alone():  # missing, damaged, or of another version
+            with suppress(sqlite3.DatabaseError):
+                if self.path.exists():
+                    return self._connected()
+            self._remove()
+            connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")  # the journal is the truth; this can be rebuilt
-            if connection.execute("PRAGMA user_version").fetchone()[0] not in (0, FORMAT):
-                raise sqlite3.DatabaseError("of another version")
             with _transaction(connection):
-                for statement in _SCHEMA.split(";\n"):
+                for statement in f"{events.SCHEMA};\n{words.SCHEMA}".split(";\n"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {FORMAT}")
-            for statement in _QUERY.split(";\n"):
-                connection.execute(statement)
-        except sqlite3.OperationalError:
+            connection.close()
+            return self._connected()
+
+    def _connected(self) -> sqlite3.Connection:
+        where = f"file:{quote(str(self.path))}?{self._how or 'mode=rw'}"
+        connection = sqlite3.connect(where, timeout=_PATIENCE, isolation_level=None, uri=True)
+        try:
+            if connection.execute("PRAGMA user_version").fetchone()[0] != FORMAT:
+                raise sqlite3.DatabaseError("of another version")
+            connection.execute("PRAGMA synchronous = NORMAL")  # the journal is the truth; this can be rebuilt
+            connection.execute("PRAGMA mmap_size = 4294967296")
+        except sqlite3.DatabaseError:
             connection.close()
             raise
-        except sqlite3.DatabaseError:  # damaged, or of another version: it is rebuilt
-            connection.close()
-            for suffix in ("", "-wal", "-shm"):
-                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-            return self._opened()
         connection.row_factory = sqlite3.Row
         connection.create_function("fold", 1, _fold, deterministic=True)
         return connection
+
+    def _remove(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the index: one process writes it, the others wait for what it finds."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -244,70 +322,36 @@ class Index:
             yield
         except sqlite3.OperationalError as error:
             if "full" in str(error):
-                raise DiskFull(f"{self._path} could not be written: {error}") from None
+                raise DiskFull(f"{self.path} could not be written: {error}") from None
             raise LakeUnusable(
-                f"{self._path} cannot be used: {error}", hint="it may be deleted: it is rebuilt"
+                f"{self.path} cannot be used: {error}", hint="it may be deleted: it is rebuilt"
             ) from None
         except sqlite3.DatabaseError as error:
-            raise LakeUnusable(f"{self._path} is damaged: {error}", hint="delete it: it is rebuilt") from None
+            raise LakeUnusable(f"{self.path} is damaged: {error}", hint="delete it: it is rebuilt") from None
+        except OSError as error:
+            raise LakeUnusable(f"{self.path} cannot be used: {error.strerror}") from None
 
 
-def _event(connection: sqlite3.Connection, seq: int, at: str, event: dict[str, Any]) -> None:
-    """Apply one event; one that does not fit changes nothing and is an error, which puts it in quarantine."""
-    operation, uid = event["op"], event["uid"]
-    if operation == "add":
-        text = _json(event["content"])
-        row = connection.execute(
-            "INSERT OR IGNORE INTO trace (uid, digest, kind, tags, scope, predecessor, snapshot, created_seq, created_at,"
-            " version, content, updated_at, text) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?)",
-            [uid, digest(event["content"]), event.get("kind"), _json(event.get("tags", [])),
-             _json(event.get("scope", {})), event.get("predecessor"), event.get("snapshot"), seq, at, text, at, seq],
-        )  # fmt: skip
-        if not row.rowcount:
-            raise ValueError(f"there is a trace {uid} already")
-        found = " ".join((words(event["content"]), event.get("kind") or "", *event.get("tags", ())))
-        _version(connection, int(row.lastrowid or 0), 1, seq, at, text, found)
-        connection.execute("INSERT INTO event VALUES (?, ?, 'add', ?, NULL)", [seq, row.lastrowid, at])
-        return
-    known = connection.execute("SELECT id, version FROM trace WHERE uid = ?", [uid]).fetchone()
-    if known is None:
-        raise ValueError(f"there is no trace {uid}")
-    trace, version = known
-    value: Any = None
-    values: list[Any] = []
-    if operation == "update":
-        text = _json(event["content"])
-        changes = "version = ?, content = ?, digest = ?, text = ?"
-        values = [version + 1, text, digest(event["content"]), seq]
-        _version(connection, trace, version + 1, seq, at, text, words(event["content"]))
-    elif operation == "replay":
-        changes = "replay_count = replay_count + 1"
-    elif operation == "retire":
-        value = event.get("reason")
-        changes, values = "retired = 1, retired_reason = ?", [value]
-    elif operation == "restore":
-        changes = "retired = 0, retired_reason = NULL"
-    elif operation == "feedback":
-        value = event["score"]
-        changes, values = "score = ?", [value]
-    else:
-        raise ValueError(f"'{operation}' is no operation")
-    connection.execute("INSERT INTO event VALUES (?, ?, ?, ?, ?)", [seq, trace, operation, at, value])
-    connection.execute(f"UPDATE trace SET {changes}, updated_at = ? WHERE id = ?", [*values, at, trace])
+def _applied(applying: events.Applying, entry: Entry) -> str:
+    """Apply the events of a record; what was wrong, or nothing. One that does not fit costs only itself."""
+    try:
+        data = msgspec.json.decode(entry.data)
+        at = entry.time.isoformat(timespec="microseconds")
+        listed = data.get("batch", [data])
+    except (ValueError, AttributeError) as error:
+        return str(error)
+    wrong = ""
+    for event in listed:
+        try:
+            applying.apply(event.get("seq", entry.seq), event.get("at", at), event)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            wrong = wrong or str(error)
+    return wrong
 
 
-def _version(
-    connection: sqlite3.Connection, trace: int, version: int, seq: int, at: str, content: str, text: str
-) -> None:
-    length = max(1, len(text.split()))
-    connection.execute("INSERT INTO version VALUES (?, ?, ?, ?, ?, ?)", [seq, trace, version, at, content, length])
-    connection.execute("INSERT INTO text (rowid, words) VALUES (?, ?)", [seq, text])
-
-
-def _forget(connection: sqlite3.Connection) -> None:
-    for table in ("meta", "trace", "version", "event"):
-        connection.execute(f"DELETE FROM {table}")
-    connection.execute("INSERT INTO text (text) VALUES ('delete-all')")
+def _remember(connection: sqlite3.Connection, end: Position) -> None:
+    values = {"generation": end.generation, "offset": end.offset, "seq": end.seq, "hash": end.hash}
+    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))
 
 
 @contextmanager
@@ -319,10 +363,6 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _fold(value: Any) -> Any:

@@ -254,20 +254,21 @@ def check_json(value: Any, path: str = "content", depth: int = 0) -> None:
 
 def digest(content: Any) -> str:
     """SHA-256 of the content in one canonical form: equal content, equal digest."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
 
 
 def words(content: Any) -> str:
-    """All text in the content, keys too, as it is searched."""
+    """All text in a content as it was read from the journal, keys too, as it is searched."""
     found: list[str] = []
 
     def walk(value: Any) -> None:
-        if isinstance(value, Mapping):
+        if type(value) is str:
+            found.append(value)
+        elif isinstance(value, dict):
             for key, item in value.items():
-                found.append(str(key))
+                found.append(key)
                 walk(item)
-        elif isinstance(value, list | tuple):
+        elif isinstance(value, list):
             for item in value:
                 walk(item)
         elif value is not None and not isinstance(value, bool):
@@ -275,6 +276,14 @@ def words(content: Any) -> str:
 
     walk(content)
     return " ".join(found)
+
+
+def prose(content: Any) -> str:
+    """The text in a content without its keys and numbers, for its meaning."""
+    if isinstance(content, str):
+        return content
+    inner = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    return " ".join(filter(None, map(prose, inner)))
 
 
 def _text(value: Any, what: str) -> str:

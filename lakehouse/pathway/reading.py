@@ -6,19 +6,22 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from lakehouse.errors import TraceNotFound
+from lakehouse.errors import FilterInvalid, TraceNotFound
 from lakehouse.journal import Journal, Sync, Verification
 from lakehouse.pathway import transfer
 from lakehouse.pathway.model import History, SearchPage, Stats, Trace, Version, check_uid
-from lakehouse.pathway.search import Asked, search, trace_of
+from lakehouse.pathway.search import MODES, Asked, search, trace_of
+from lakehouse.pathway.vectors import Damaged, Vectors
 
 if TYPE_CHECKING:
+    from lakehouse.pathway.embedding import Embedder
     from lakehouse.pathway.index import Index
 
 AsOf = int | str | datetime
 """A position of the journal, or a time."""
+Mode = Literal["auto", "lexical", "semantic", "hybrid"]
 
 
 class Memory:
@@ -27,11 +30,14 @@ class Memory:
     Args:
         folder: where the journal and its index are, or will be.
         sync: as of `Journal`.
+        embedder: what searches by meaning; None: that of the extra `semantic`, if it is installed.
     """
 
-    def __init__(self, folder: Path, *, sync: Sync = "always") -> None:
+    def __init__(self, folder: Path, *, sync: Sync = "always", embedder: Embedder | None = None) -> None:
         self.journal = Journal(folder / "traces.jsonl", sync=sync)
         self._opened: Index | None = None
+        self._embedder = embedder
+        self._meaning: Vectors | None = None
 
     @property
     def _index(self) -> Index:
@@ -60,8 +66,8 @@ class Memory:
         """What a trace said, oldest first."""
         self.get(uid)
         rows = self._index.ask(
-            "SELECT v.version, v.content, v.at, v.seq FROM version v JOIN trace t ON t.id = v.trace WHERE t.uid = ?"
-            " ORDER BY v.version",
+            "SELECT v.version, v.content, v.at, v.seq FROM trace t JOIN version v"
+            " ON v.id = t.id OR (v.trace = t.id AND v.version > 1) WHERE t.uid = ? ORDER BY v.version",
             [uid],
         )
         return [
@@ -108,11 +114,12 @@ class Memory:
         cursor: str | None = None,
         threshold: float | None = None,
         explain: bool = False,
+        mode: Mode = "auto",
     ) -> SearchPage:
-        """Find traces: by words (BM25, best first) or, without a query, the newest first.
+        """Find traces, best first, or the newest first when there is no query.
 
         Args:
-            query: words in any order; a trace with more and rarer of them comes first.
+            query: a question, or words in any order.
             filters: as described in `lakehouse.pathway.filters`.
             tags: all of these.
             kind: this one.
@@ -122,13 +129,26 @@ class Memory:
             limit: at most so many on a page.
             cursor: `next_cursor` of the page before, with all else equal.
             threshold: leave out what scores less.
-            explain: say which words matched and what each added.
+            explain: say which words matched and what each added, how like the meaning is, and the ranks.
+            mode: `lexical`: by words (BM25; a trace with more and rarer ones comes first). `semantic`: by meaning
+                (cosine). `hybrid`: by both (reciprocal rank fusion). `auto`: hybrid where there is an embedder, else
+                lexical; `ranking` of the page says which.
 
         Raises:
-            FilterInvalid: an unknown field or operator, a cursor of another search.
+            FilterInvalid: an unknown field, operator or mode, a cursor of another search.
+            ConfigError: searching by meaning without an embedder.
         """
-        asked = Asked(query, filters, tags, kind, scope, include_retired, limit, threshold, explain)
-        return search(self._index, asked, self._position(as_of), cursor)
+        if mode not in MODES:
+            raise FilterInvalid(f"there is no mode '{mode}'", hint=", ".join(MODES))
+        if mode == "auto":
+            mode = "hybrid" if self._found_embedder() is not None else "lexical"
+        asked = Asked(query, filters, tags, kind, scope, include_retired, limit, threshold, explain, mode)
+        position = self._position(as_of)
+        try:
+            return search(self._index, self._vectors, asked, position, cursor)
+        except Damaged:
+            self._vectors().forget()
+            return search(self._index, self._vectors, asked, position, cursor)
 
     def get_all(self, **arguments: Any) -> list[Trace]:
         """All traces that the filters of `search` let through, newest first."""
@@ -145,7 +165,7 @@ class Memory:
 
     def pages(self, size: int) -> Iterator[Sequence[Mapping[str, Any]]]:
         """The rows of all traces, retired ones too, oldest first, at most so many at a time."""
-        last = 0
+        last = -1
         while rows := self._index.rows("t.id > ? ORDER BY t.id LIMIT ?", [last, size]):
             last = rows[-1]["id"]
             yield [dict(row) for row in rows]
@@ -180,6 +200,23 @@ class Memory:
         if self._opened is not None:
             self._opened.close()
         self.journal.close()
+
+    def _found_embedder(self) -> Embedder | None:
+        if self._embedder is None:
+            from lakehouse.pathway import embedding
+
+            self._embedder = embedding.default()
+        return self._embedder
+
+    def _vectors(self) -> Vectors:
+        if self._meaning is None:
+            from lakehouse.pathway import embedding
+
+            embedder = self._found_embedder()
+            if embedder is None:
+                raise embedding.missing()
+            self._meaning = Vectors(self._index, embedder)
+        return self._meaning
 
     def _find(self, uid: str, as_of: AsOf | None = None) -> Trace | None:
         rows = self._index.rows("t.uid = ?", [check_uid(uid)], seq=self._position(as_of))

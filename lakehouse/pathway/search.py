@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from lakehouse.errors import FilterInvalid
-from lakehouse.pathway.filters import condition
+from lakehouse.pathway.filters import Label, condition, labels
 from lakehouse.pathway.model import Found, SearchPage, Trace
+from lakehouse.pathway.vectors import TIER
+from lakehouse.pathway.words import label_number
 
 if TYPE_CHECKING:
     from lakehouse.pathway.index import Index
+    from lakehouse.pathway.vectors import Vectors
+    from lakehouse.pathway.words import Mask, Ranking
 
 _BATCH = 1000
+_FEW = 16
+_RRF = 60
 _MAX_LIMIT = 10_000
+
+Ranked = tuple[int, float, dict[str, Any]]
+"""A text, its score, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +46,13 @@ class Asked:
     limit: int
     threshold: float | None
     explain: bool
+    mode: str
+    """`lexical`, `semantic` or `hybrid`."""
 
-    def condition(self) -> tuple[str, list[Any]]:
-        """All that narrows the search, as SQL and its parameters."""
-        labels = [self.tags] if isinstance(self.tags, str) else self.tags or ()
-        wanted: list[Mapping[str, Any]] = [{"tags": tag} for tag in labels]
+    def narrowing(self) -> Mapping[str, Any]:
+        """All that narrows the search, as one filter."""
+        given = [self.tags] if isinstance(self.tags, str) else self.tags or ()
+        wanted: list[Mapping[str, Any]] = [{"tags": tag} for tag in given]
         if self.kind is not None:
             wanted.append({"kind": self.kind})
         if self.scope:
@@ -46,35 +61,42 @@ class Asked:
             wanted.append({"retired": False})
         if self.filters:
             wanted.append(self.filters)
-        return condition({"and": wanted} if wanted else None)
+        return {"and": wanted} if wanted else {}
 
 
-def search(index: Index, asked: Asked, as_of: int | None, cursor: str | None) -> SearchPage:
+def search(index: Index, vectors: Callable[[], Vectors], asked: Asked, as_of: int | None, cursor: Any) -> SearchPage:
     """One page of results.
 
     Args:
         index: where.
+        vectors: gives those of the index; raises when there is no embedder.
         asked: what.
         as_of: a journal position, or None for now.
         cursor: `next_cursor` of the page before.
 
     Raises:
-        FilterInvalid: an unknown field or operator, a limit out of range, a cursor that is not ours.
+        FilterInvalid: an unknown field, operator or mode, a limit out of range, a cursor that is not ours.
+        ConfigError: it takes an embedder and there is none.
     """
     limit = asked.limit
     if not isinstance(limit, int) or not 0 < limit <= _MAX_LIMIT:
         raise FilterInvalid(f"limit is {limit!r}", hint=f"1 to {_MAX_LIMIT}; use cursor for more")
-    start, of_cursor = _read_cursor(cursor)
-    past = of_cursor if of_cursor is not None else as_of
-    position = index.position if past is None else past
-    end = start + limit + 1
-    if asked.query is not None and asked.query.strip():
-        page, ranking = _ranked(index, asked, position, past, end)[start:end], "lexical"
-    else:
-        sql, values = asked.condition()
-        rows = index.rows(f"{sql} ORDER BY t.id DESC LIMIT ? OFFSET ?", [*values, limit + 1, start], seq=past)
-        page, ranking = [Found(trace_of(row), 0.0) for row in rows], "newest"
-    more = _cursor(start + limit, position) if len(page) > limit else None
+    ranking = asked.mode if asked.query is not None and asked.query.strip() else "newest"
+    after, as_of = _read_cursor(cursor, ranking) if cursor is not None else (None, as_of)
+    narrowing = asked.narrowing()
+    with index.reading():
+        now = index.position
+        position = now if as_of is None else min(as_of, now)
+        view = _View(index, condition(narrowing), labels(narrowing), position, None if position == now else position)
+        if ranking == "newest":
+            page = [Found(trace, 0.0) for trace in view.newest(after, limit + 1)]
+            last = view.number(page[limit - 1].trace) if len(page) > limit else 0
+        else:
+            start = after or 0
+            wanted = start + limit + 1
+            page = _page(view, asked, _ORDERS[ranking](view, vectors, asked, wanted), wanted)[start:]
+            last = start + limit
+    more = _cursor(ranking, last, position) if len(page) > limit else None
     return SearchPage(tuple(page[:limit]), more, position, ranking)
 
 
@@ -82,10 +104,10 @@ def trace_of(row: Any) -> Trace:
     """A row of the index as the trace it is."""
     return Trace(
         uid=row["uid"],
-        content=json.loads(row["content"]),
+        content=msgspec.json.decode(row["content"]),
         kind=row["kind"],
-        tags=tuple(json.loads(row["tags"])),
-        scope=json.loads(row["scope"]),
+        tags=tuple(msgspec.json.decode(row["tags"])),
+        scope=msgspec.json.decode(row["scope"]),
         version=row["version"],
         predecessor=row["predecessor"],
         replay_count=row["replay_count"],
@@ -98,36 +120,154 @@ def trace_of(row: Any) -> Trace:
     )
 
 
-def _ranked(index: Index, asked: Asked, position: int, past: int | None, wanted: int) -> list[Found]:
-    """The best of those that have one of the words, as many as wanted or a few more."""
-    sql, values = asked.condition()
-    scores = index.scores(asked.query or "", position)
-    if asked.threshold is not None:
-        scores = {document: score for document, score in scores.items() if score[0] >= asked.threshold}
-    best = sorted(scores, key=lambda document: (-scores[document][0], document))
+class _View:
+    """What a search can see: the traces at a position that its filters let through."""
+
+    def __init__(
+        self, index: Index, where: tuple[str, list[Any]], wanted: list[list[Label]], position: int, past: int | None
+    ) -> None:
+        self.index = index
+        self.position = position
+        self._sql, self._values = where
+        self._wanted = wanted
+        self._past = past
+        self._numbers: dict[str, int] = {}
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """Scores of what was written up to the position."""
+        return self.index.ranking(self.position)
+
+    @cached_property
+    def mask(self) -> Mask | None:
+        """The texts with the labels that are wanted; None: no label is. The filters are asked of these alone."""
+        result: Mask | None = None
+        for either in self._wanted:
+            mask = self.ranking.mask(label_number(*label) for label in either)
+            result = mask if result is None else result & mask
+        return result
+
+    def newest(self, before: int | None, wanted: int) -> list[Trace]:
+        """Traces, newest first.
+
+        Args:
+            before: the number of a trace; None: from the newest.
+            wanted: at most so many.
+        """
+        sql, values = f"{self._sql} AND t.id < ?", [*self._values, sys.maxsize if before is None else before]
+        if self.mask is None:
+            return self._traces(f"{sql} ORDER BY t.id DESC LIMIT ?", [*values, wanted])
+        numbers = self.mask[:before].nonzero()[0][::-1]  # a trace has the number of its first text
+        found: list[Trace] = []
+        size, start = wanted + _FEW, 0
+        while start < len(numbers) and len(found) < wanted:
+            some = json.dumps(numbers[start : start + size].tolist())
+            where = f"t.id IN (SELECT value FROM json_each(?)) AND {sql} ORDER BY t.id DESC LIMIT ?"
+            found += self._traces(where, [some, *values, wanted - len(found)])
+            start, size = start + size, min(8 * size, _BATCH)
+        return found
+
+    def of_texts(self, texts: list[int]) -> dict[int, Any]:
+        """The rows of the traces that say one of some texts at this moment."""
+        some = json.dumps(texts)
+        where = (
+            "t.id IN (SELECT w.trace FROM json_each(?) j CROSS JOIN version w ON w.id = j.value)"
+            f" AND t.text IN (SELECT value FROM json_each(?)) AND {self._sql}"
+        )
+        return {row["text"]: row for row in self.index.rows(where, [some, some, *self._values], seq=self._past)}
+
+    def number(self, trace: Trace) -> int:
+        """The number of a trace that `newest` gave."""
+        return self._numbers[trace.uid]
+
+    def _traces(self, where: str, values: list[Any]) -> list[Trace]:
+        rows = self.index.rows(where, values, seq=self._past)
+        self._numbers.update((row["uid"], row["id"]) for row in rows)
+        return [trace_of(row) for row in rows]
+
+
+def _page(view: _View, asked: Asked, tiers: Iterator[list[Ranked]], wanted: int) -> list[Found]:
+    """The first of an order that the filters let through, as many as wanted or fewer."""
+    terms = view.index.terms(asked.query or "") if asked.explain else {}
+    parts = {word: view.ranking.scores([term]) for word, term in terms.items()}
     found: list[Found] = []
-    for first in range(0, len(best), _BATCH):  # the filters may leave out many
-        some = best[first : first + _BATCH]
-        where = f"t.text IN (SELECT value FROM json_each(?)) AND {sql}"
-        rows = {row["text"]: row for row in index.rows(where, [json.dumps(some), *values], seq=past)}
-        for document in some:
-            if document in rows:
-                total, words = scores[document]
-                found.append(Found(trace_of(rows[document]), total, {"words": words} if asked.explain else None))
-        if len(found) >= wanted:
-            break
+    size = wanted + _FEW
+    for tier in tiers:
+        start = 0
+        while start < len(tier):
+            some = tier[start : start + size]
+            rows = view.of_texts([text for text, _, _ in some])
+            for text, score, why in some:
+                if text in rows:
+                    words = {word: part.of(text) for word, part in parts.items() if part.of(text)}
+                    found.append(Found(trace_of(rows[text]), score, {"words": words, **why} if asked.explain else None))
+                    if len(found) == wanted:
+                        return found
+            start, size = start + size, _BATCH
     return found
 
 
-def _read_cursor(cursor: str | None) -> tuple[int, int | None]:
-    if cursor is None:
-        return 0, None
+def _lexical(view: _View, _: Callable[[], Vectors], asked: Asked, wanted: int) -> Iterator[list[Ranked]]:
+    """By BM25."""
+    terms = view.index.terms(asked.query or "").values()
+    scores = view.ranking.scores(terms).narrow(view.mask, asked.threshold)
+    size, done = wanted + _FEW, 0
+    while True:
+        top = scores.best(size)
+        yield [(text, scores.of(text), {}) for text in top[done:]]
+        if len(top) < size:
+            return
+        size, done = 8 * size, size
+
+
+def _semantic(view: _View, vectors: Callable[[], Vectors], asked: Asked, _: int) -> Iterator[list[Ranked]]:
+    """By cosine."""
+    for tier in vectors().nearest(asked.query or "", view.ranking.texts, view.mask):
+        good = [one for one in tier if asked.threshold is None or one[1] >= asked.threshold]
+        yield [(text, cosine, {"cosine": cosine}) for text, cosine in good]
+        if not good:
+            return
+
+
+def _hybrid(view: _View, vectors: Callable[[], Vectors], asked: Asked, wanted: int) -> Iterator[list[Ranked]]:
+    """By reciprocal rank fusion (Cormack, Clarke, Büttcher: SIGIR 2009) of the first thousand of both."""
+    open_ended = replace(asked, threshold=None)
+    scores = view.ranking.scores(view.index.terms(asked.query or "").values()).narrow(view.mask, None)
+    lexical = {text: rank for rank, text in enumerate(scores.best(TIER), start=1)}
+    nearest = next(_semantic(view, vectors, open_ended, wanted), [])
+    semantic = {text: (rank, cosine) for rank, (text, cosine, _) in enumerate(nearest, start=1)}
+    fused: list[Ranked] = []
+    for text in lexical.keys() | semantic.keys():
+        ranks = {"lexical": lexical.get(text), "semantic": semantic[text][0] if text in semantic else None}
+        score = sum(1 / (_RRF + rank) for rank in ranks.values() if rank)
+        fused.append((text, score, {"ranks": ranks, "cosine": semantic[text][1] if text in semantic else None}))
+    fused.sort(key=lambda one: (-one[1], one[0]))
+    least = asked.threshold if asked.threshold is not None else 0.0
+    yield [one for one in fused if one[1] >= least]
+    size, done = 8 * TIER, TIER
+    while rest := scores.best(size)[done:]:  # behind them what has a word and no place among those
+        ranked = [(text, 1 / (_RRF + rank), rank) for rank, text in enumerate(rest, start=done + 1)]
+        yield [
+            (text, score, {"ranks": {"lexical": rank, "semantic": None}, "cosine": None})
+            for text, score, rank in ranked
+            if text not in semantic and score >= least
+        ]
+        size, done = 8 * size, size
+
+
+_ORDERS = {"lexical": _lexical, "semantic": _semantic, "hybrid": _hybrid}
+MODES = ("auto", *_ORDERS)
+
+
+def _read_cursor(cursor: Any, mode: str) -> tuple[int, int]:
     try:
-        start, position = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        return int(start), int(position)
+        of, after, position = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        if of == mode and isinstance(after, int) and isinstance(position, int):
+            return after, position
     except (ValueError, TypeError, AttributeError):
-        raise FilterInvalid("the cursor is not one of ours", hint="give next_cursor of a page as it is") from None
+        pass
+    raise FilterInvalid("the cursor is not one of this search", hint="give next_cursor of a page as it is")
 
 
-def _cursor(start: int, position: int) -> str:
-    return base64.urlsafe_b64encode(json.dumps([start, position]).encode()).decode()
+def _cursor(mode: str, after: int, position: int) -> str:
+    return base64.urlsafe_b64encode(json.dumps([mode, after, position]).encode()).decode()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
@@ -33,6 +33,9 @@ from lakehouse.pathway.model import (
 from lakehouse.pathway.reading import Memory
 from lakehouse.pathway.search import trace_of
 
+if TYPE_CHECKING:
+    from lakehouse.pathway.embedding import Embedder
+
 Write = Callable[..., datetime]
 
 _BULK = 5000
@@ -46,6 +49,7 @@ class Pathway(Memory):
         read_only: refuse every change.
         sync: as of `Journal`.
         snapshot: tells the lake's snapshot when a trace is added.
+        embedder: what searches by meaning; None: that of the extra `semantic`, if it is installed.
     """
 
     def __init__(
@@ -55,8 +59,9 @@ class Pathway(Memory):
         read_only: bool = False,
         sync: Sync = "always",
         snapshot: Callable[[], int | None] = lambda: None,
+        embedder: Embedder | None = None,
     ) -> None:
-        super().__init__(folder, sync=sync)
+        super().__init__(folder, sync=sync, embedder=embedder)
         self._read_only = read_only
         self._snapshot = snapshot
 

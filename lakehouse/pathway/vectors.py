@@ -1,0 +1,255 @@
+"""The vectors of the texts: two files beside the index, made from it, caught up by any process, rebuilt when lost.
+
+Row n of both belongs to text n. `.vectors` holds, packed, a mark of all texts so far, a checksum, and the vector as
+whole numbers of eight bits; `.codes` holds only the signs of its numbers. A search looks at the signs of all texts and
+reckons the exact cosine of the nearest thousand. It reckons in whole numbers, so that every machine gives one answer.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.errors import ConfigError, LakeUnusable
+from lakehouse.pathway import place
+from lakehouse.pathway.model import prose
+
+if TYPE_CHECKING:
+    from lakehouse.pathway.embedding import Embedder
+    from lakehouse.pathway.index import Index
+    from lakehouse.pathway.words import Mask
+
+TIER = 1000
+_BATCH = 2000
+_STEP = 16_384
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class Damaged(Exception):
+    """A row is not what was written."""
+
+
+class Vectors:
+    """The vectors of one index by one embedder.
+
+    Args:
+        index: whose texts.
+        embedder: what makes vectors of them.
+
+    Raises:
+        ConfigError: the embedder's name or dimension cannot be used.
+    """
+
+    def __init__(self, index: Index, embedder: Embedder) -> None:
+        import numpy as np
+
+        if not _NAME.fullmatch(embedder.name) or not 0 < embedder.dimension <= 4096:
+            raise ConfigError(
+                f"the embedder '{embedder.name}' of {embedder.dimension} dimensions cannot be used",
+                hint="a name of letters, digits and dashes; 1 to 4096 dimensions",
+            )
+        self._np = np
+        self._index = index
+        self._embedder = embedder
+        self._width = -(-embedder.dimension // 64)
+        self._row = np.dtype([("mark", "<u4"), ("check", "<u4"), ("vector", "i1", (embedder.dimension,))])
+        self._open: tuple[tuple[int, ...], Any, Any] | None = None
+        self._folder: Path | None = None
+
+    def nearest(self, query: str, texts: int, mask: Mask | None) -> Iterator[list[tuple[int, float]]]:
+        """The texts by their likeness to a query, in tiers: each best first, the next of less like signs.
+
+        Args:
+            query: any text.
+            texts: how many to look at, from the first.
+            mask: only these; None: all.
+
+        Yields:
+            Texts and cosines above 0.
+
+        Raises:
+            Damaged: `forget` and search again.
+        """
+        np = self._np
+        codes, rows = self._mapped(texts)
+        asked = self._embed([query])
+        if not asked.any():
+            return
+        among = None if mask is None else mask.nonzero()[0]
+        if among is not None and len(among) <= TIER * 8:
+            distances = self._distances(codes[among], self._signs(asked)[0])
+        else:
+            distances = self._distances(codes[:texts], self._signs(asked)[0])
+            distances = distances if among is None else distances[among]
+        size = TIER
+        order: Any = None
+        done = 0
+        while done < len(distances):
+            if order is None:  # counting is much faster than sorting all of them
+                bound = int(np.searchsorted(np.bincount(distances).cumsum(), size))
+                near = np.flatnonzero(distances <= bound)
+                some = near[np.argsort(distances[near], kind="stable")][:size]
+            else:
+                some = order[done : done + size]
+            yield self._cosines(codes, rows, some if among is None else among[some], asked[0])
+            if order is None:
+                order = np.argsort(distances, kind="stable")
+            done, size = done + size, size * 8
+
+    def forget(self) -> None:
+        """Delete the files; the next search makes them again."""
+        self._open = None
+        if not place.writable(self._paths()[1]):
+            self._folder = self._index.scratch()
+        for path in self._paths():
+            path.unlink(missing_ok=True)
+
+    def _cosines(self, codes: Any, rows: Any, texts: Any, asked: Any) -> list[tuple[int, float]]:
+        np = self._np
+        found = rows[texts]
+        vectors = np.ascontiguousarray(found["vector"])
+        if found["check"].tolist() != _checks(found["mark"].tolist(), vectors):
+            raise Damaged
+        if not np.array_equal(codes[texts], self._signs(vectors)):
+            raise Damaged
+        wide = vectors.astype(np.int32)
+        dots, own = wide @ asked.astype(np.int32), (wide * wide).sum(axis=1)
+        cosines = dots / np.sqrt(np.maximum(own, 1).astype(np.float64) * float((asked.astype(np.int64) ** 2).sum()))
+        order = np.lexsort((texts, -cosines))
+        return [(int(texts[n]), float(cosines[n])) for n in order if dots[n] > 0]
+
+    def _distances(self, codes: Any, asked: Any) -> Any:
+        """In how many signs each text differs."""
+        np = self._np
+        result = np.empty(len(codes), np.uint16)
+        for start in range(0, len(codes), _STEP):  # what fits the processor's cache
+            counts = np.bitwise_count(codes[start : start + _STEP] ^ asked)
+            part = counts[:, 0].astype(np.uint16)
+            for column in range(1, self._width):
+                part += counts[:, column]
+            result[start : start + _STEP] = part
+        return result
+
+    def _embed(self, texts: list[str]) -> Any:
+        """Vectors as whole numbers from -127 to 127."""
+        np = self._np
+        made = np.asarray(self._embedder.embed(texts), np.float64)
+        if made.shape != (len(texts), self._embedder.dimension):
+            raise ConfigError(
+                f"the embedder '{self._embedder.name}' gave {made.shape} for {len(texts)} texts",
+                hint=f"it says that it has {self._embedder.dimension} dimensions",
+            )
+        made = np.nan_to_num(made, posinf=0.0, neginf=0.0)
+        largest = np.abs(made).max(axis=1, keepdims=True)
+        return np.rint(made * (127 / np.where(largest > 0, largest, 1))).astype(np.int8)
+
+    def _signs(self, vectors: Any) -> Any:
+        np = self._np
+        bits = np.packbits(vectors > 0, axis=1)
+        padded = np.zeros((len(vectors), self._width * 8), np.uint8)
+        padded[:, : bits.shape[1]] = bits
+        return padded.view("<u8")
+
+    def _paths(self) -> tuple[Path, Path]:
+        beside = self._index.beside
+        folder = self._folder if self._folder is not None and self._folder.exists() else beside.parent
+        stem = f"{beside.stem}.{self._embedder.name}-{self._embedder.dimension}"
+        return folder / f"{stem}.codes", folder / f"{stem}.vectors"
+
+    def _mapped(self, texts: int) -> tuple[Any, Any]:
+        """Both files with as many rows as wanted, caught up if they have fewer."""
+        if texts == 0:
+            return self._np.empty((0, self._width), "<u8"), self._np.empty(0, self._row)
+        if not self._usable(texts):
+            if not place.writable(self._paths()[1]):
+                self._move()
+            self._catch_up(texts)
+            if not self._usable(texts):
+                raise LakeUnusable(f"{self._paths()[1]} cannot be used", hint="delete it: it is rebuilt")
+        assert self._open is not None
+        return self._open[1], self._open[2]
+
+    def _usable(self, texts: int) -> bool:
+        """Map the files as they are; whether they have these texts and are of this journal."""
+        np = self._np
+        try:
+            facts = [path.stat() for path in self._paths()]
+        except FileNotFoundError:
+            return False
+        count = min(facts[0].st_size // (8 * self._width), facts[1].st_size // self._row.itemsize)
+        if count < texts:
+            return False
+        files = tuple(fact.st_ino for fact in facts)
+        if self._open is None or self._open[0] != files or len(self._open[2]) < texts:
+            codes = np.memmap(self._paths()[0], "<u8", "r", shape=(count, self._width))
+            rows = np.memmap(self._paths()[1], self._row, "r", shape=(count,))
+            self._open = files, codes, rows
+        return self._marked(self._open[2], texts)
+
+    def _marked(self, rows: Any, count: int) -> bool:
+        """Whether row `count` was made when all texts up to it were what they are now."""
+        known = self._index.ask("SELECT mark FROM version WHERE id = ?", [count - 1])
+        return bool(known) and int(rows["mark"][count - 1]) == known[0][0]
+
+    def _move(self) -> None:
+        """Go on with copies in the temporary folder."""
+        found = self._paths()
+        self._folder = self._index.scratch()
+        for old, new in zip(found, self._paths(), strict=True):
+            if old.exists():
+                shutil.copyfile(old, new)
+
+    def _catch_up(self, texts: int) -> None:
+        paths = self._paths()
+        lock = os.open(paths[1].with_name(paths[1].name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            sizes = (8 * self._width, self._row.itemsize)
+            count = min(
+                path.stat().st_size // size if path.exists() else 0 for path, size in zip(paths, sizes, strict=True)
+            )
+            if count:
+                # A process that sees fewer texts than there are rows has seen an older state of the journal.
+                rows = self._np.memmap(paths[1], self._row, "r", shape=(count,))
+                if not self._marked(rows, min(count, texts)):
+                    count = 0
+            if count == 0:
+                self.forget()  # never cut: others may have it mapped
+            for path, size in zip(paths, sizes, strict=True):
+                with path.open("ab") as file:
+                    file.truncate(count * size)  # a row that was torn
+            for first in range(count, texts, _BATCH):
+                self._append(paths, first, min(first + _BATCH, texts))
+        finally:
+            os.close(lock)
+
+    def _append(self, paths: tuple[Path, Path], first: int, end: int) -> None:
+        np = self._np
+        found = self._index.ask(
+            "SELECT v.mark, v.content, t.tags FROM version v JOIN trace t ON t.id = v.trace"
+            " WHERE v.id >= ? AND v.id < ? ORDER BY v.id",
+            [first, end],
+        )
+        vectors = self._embed([" ".join((prose(json.loads(row[1])), *json.loads(row[2]))) for row in found])
+        rows = np.empty(len(found), self._row)
+        rows["mark"] = [row[0] for row in found]
+        rows["vector"] = vectors
+        rows["check"] = _checks([row[0] for row in found], vectors)
+        for path, data in zip(paths, (self._signs(vectors), rows), strict=True):
+            with path.open("ab") as file:
+                file.write(data.tobytes())
+                file.flush()
+                os.fdatasync(file.fileno())
+
+
+def _checks(marks: list[int], vectors: Any) -> list[int]:
+    """A checksum of each row."""
+    packed, width = vectors.tobytes(), vectors.shape[1]
+    return [zlib.crc32(packed[n * width : (n + 1) * width], mark) for n, mark in enumerate(marks)]
