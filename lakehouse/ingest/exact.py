@@ -82,6 +82,12 @@ def _lost(column: str, plain: str, given: str, wanted: str) -> str | None:
     return None
 
 
+def plain_text(column: str) -> str:
+    """SQL of the text of a JSON value; `->>` gives numbers as a DOUBLE keeps them, here they are as written."""
+    written = f"CAST({column} AS VARCHAR)"
+    return f"(CASE WHEN starts_with({written}, '\"') THEN {column} ->> '$' ELSE nullif({written}, 'null') END)"
+
+
 def fitting(column: str, given: str, wanted: str) -> tuple[str, str]:
     """SQL of a value as another type, NULL where it does not fit, and SQL of whether it does not.
 
@@ -92,8 +98,8 @@ def fitting(column: str, given: str, wanted: str) -> tuple[str, str]:
     """
     if given == wanted:
         return column, "false"
-    if given == "JSON" and not wanted.endswith(("]", ")")):
-        column, given = f"({column} ->> '$')", "VARCHAR"
+    if given == "JSON" and not wanted.endswith("]") and not wanted.startswith(("STRUCT(", "MAP(", "UNION(", "JSON")):
+        column, given = plain_text(column), "VARCHAR"
     plain = f"TRY_CAST({column} AS {wanted})"
     lost = _lost(column, plain, given, wanted)
     missing = f"{plain} IS NULL AND {column} IS NOT NULL"
