@@ -13,7 +13,7 @@ from lakehouse.catalog.catalog import Catalog
 from lakehouse.catalog.metadata import Relation
 from lakehouse.catalog.names import quote
 from lakehouse.errors import IngestError, TableNotFound
-from lakehouse.ingest import contract, rejects
+from lakehouse.ingest import contract, rejects, types
 from lakehouse.ingest.land import Columns, Landing
 from lakehouse.ingest.receipt import Target
 from lakehouse.ingest.sources import Reading, Source
@@ -66,6 +66,7 @@ def placed(work: Work, source: Source, reading: Reading) -> tuple[Landing, str]:
         plain = reading(work.types)
         found = work.described(plain)
         source.check([name for name, _ in found])
+        contract.check_case(source.name, target.full_name, found, known)
         if target.contract == "freeze":
             typed = source.typed
             contract.freeze(work.run, source.name, target.full_name, plain, found, known, typed=typed)
@@ -75,6 +76,7 @@ def placed(work: Work, source: Source, reading: Reading) -> tuple[Landing, str]:
     sql = reading({name.lower(): kind for name, kind in known})
     found = work.described(sql)
     source.check([name for name, _ in found])
+    contract.check_case(source.name, target.full_name, found, known)
     if target.contract == "evolve":
         have = {name.lower() for name, _ in found}
         whole = all(name.lower() in have for name, _ in known)
@@ -100,7 +102,7 @@ def _anew(
     sql = reading(work.types)
     found = work.described(sql)
     source.check([name for name, _ in found])
-    columns = [(name, work.types.get(name.lower(), kind)) for name, kind in found]
+    columns = [(name, work.types.get(name.lower(), types.kept(kind))) for name, kind in found]
     _forget_rejects(work)
     if relation is not None and columns == known:  # the table keeps its identity: comments, history, partitions
         return Landing(relation.schema, relation.name, known, found, relation, create=False, empty=True), sql

@@ -228,7 +228,7 @@ def csv_records(
     layout = Layout(
         "csv",
         columns,
-        delim=(dialect.delimiter if dialect else "") or _guess_delimiter(files[0][0], options),
+        delim=(dialect.delimiter if dialect else "") or guess_delimiter(files[0][0], options),
         quote=dialect.quote if dialect else quote,
         escape=dialect.escape if dialect else str(options.get("escape", quote)),
         nulls=tuple(nulls) if isinstance(nulls, list | tuple) else (str(nulls),),
@@ -265,7 +265,7 @@ def _encoding(file: str, options: Mapping[str, Any]) -> str:
     return "utf-8-sig" if name == "utf-8" else name
 
 
-def _guess_delimiter(file: str, options: Mapping[str, Any]) -> str:
+def guess_delimiter(file: str, options: Mapping[str, Any]) -> str:
     """The delimiter that the first line has most of."""
     if given := options.get("delim"):
         return str(given)

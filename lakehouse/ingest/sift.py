@@ -40,6 +40,7 @@ def rows(work: Work, source: Source) -> Counts:
         inferred = staged.columns if source.records is None else rejects.infer(work.run, staged, work.database.temp)
         known = [(name, types.get(name.lower(), kind)) for name, kind in inferred]
     else:
+        contract.check_case(source.name, target.full_name, staged.columns, known)
         contract.check_names(source.name, target.full_name, staged.columns, known)
     good, bad, reading = rejects.judge(work.run, staged, known, _required(work, relation))
     counts = Counts()

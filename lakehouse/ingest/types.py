@@ -65,9 +65,17 @@ def carry(catalog: Catalog, before: int, after: int) -> None:
             )
 
 
+def kept(kind: str) -> str:
+    """The type for a new column: Parquet keeps a HUGEINT as a rounded DOUBLE."""
+    return "DECIMAL(38,0)" if kind in ("HUGEINT", "UHUGEINT") else kind
+
+
 def _spelled(kind: str) -> str:
     """A type as DuckDB spells it."""
     try:
-        return str(duckdb.sqltype(kind))
+        spelled = str(duckdb.sqltype(kind))
     except duckdb.Error:
         raise IngestError(f"'{kind}' is not a DuckDB type", hint="such as BIGINT, DOUBLE, VARCHAR, TIMESTAMP") from None
+    if spelled != kept(spelled):
+        raise IngestError(f"a {spelled} would be rounded: Parquet keeps it as a DOUBLE", hint=f"use {kept(spelled)}")
+    return spelled
