@@ -20,6 +20,7 @@ from lakehouse.ingest.records import Layout, opened
 
 _BATCH = 20_000  # records
 _BLANK = re.compile(r"[ \t\r\n]*")
+_PAIRS = json.JSONDecoder(object_pairs_hook=list)
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -133,6 +134,8 @@ def members(raw: str, columns: tuple[str, ...]) -> tuple[list[str | None] | None
         return None, f"the text is not a JSON object with {', '.join(columns[:8])}"
     except (msgspec.DecodeError, RecursionError) as error:
         return None, f"the text is not JSON: {error}"
+    if len(_PAIRS.decode(raw)) > len(found):  # DuckDB refuses it too: which of the two is meant?
+        return None, "a key stands in the object more than once"
     if extra := [name for name in found if name not in columns]:
         return None, f"the text is not a JSON object with {', '.join(columns[:8])} only: it has {', '.join(extra[:8])}"
     values = [bytes(found[name]).decode() if name in found else None for name in columns]

@@ -105,6 +105,12 @@ def test_what_is_no_matter_of_single_records(table, tmp_path):
     assert table.catalog.snapshots() == before
 
 
+def test_a_key_that_stands_in_an_object_twice(table, tmp_path):
+    (tmp_path / "a.ndjson").write_text('{"id": 1, "id": 2}\n{"id": 3, "name": "c", "x": 3}\n')
+    assert table.ingest(tmp_path / "a.ndjson", "t", contract="quarantine").rejected == 1
+    assert [row[2] for row in rejected(table)] == ["a key stands in the object more than once"]
+
+
 def test_several_files_and_another_encoding(table, tmp_path):
     (tmp_path / "a.ndjson").write_text('{"id": 1, "name": "a", "x": 1}\n{"id": \n')
     (tmp_path / "b.ndjson").write_bytes(b'{"id": 2, "name": "caf\xe9"}\n{"id": 3, "name": "c"}\n')

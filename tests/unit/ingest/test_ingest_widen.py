@@ -133,6 +133,17 @@ def test_loads_changes_history_and_rollback_reach_across_the_change(lake, tmp_pa
     assert {one.name for one in lake.catalog.table("t").lineage(direction="up").nodes} >= {"t", str(first)}
 
 
+def test_when_the_snapshots_before_the_change_have_expired(lake, tmp_path):
+    first = written(tmp_path, "id,x\n9,9\n10,10\n", "first.csv")
+    lake.ingest(first, "t")
+    lake.ingest(written(tmp_path, "id,x\n1,0.5\n"), "t", contract="evolve")
+    lake.maintenance.expire("0s", dry_run=False)
+    assert lake.ingest(first, "t").duplicate is True
+    assert lake.catalog.table("t").changes(lake.catalog.current_snapshot().id).num_rows == 1
+    lake.ingest(written(tmp_path, "id,x\n1.5,0.25\n"), "t", contract="evolve")
+    assert lake.sql("SELECT id FROM t WHERE id > 9 ORDER BY id").fetchall() == [(10.0,)]
+
+
 def test_nothing_is_rounded(lake, tmp_path):
     lake.sql("CREATE TABLE t (x BIGINT)")
     lake.sql("INSERT INTO t VALUES (9007199254740993), (10), (9)")
