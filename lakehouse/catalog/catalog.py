@@ -209,8 +209,8 @@ class Catalog:
         """Snapshots whose changes name the table by id, and the one that created it."""
         kind = "view" if relation.kind == "view" else "table"
         born = self.metadata.rows(
-            "i", f"SELECT min(begin_snapshot) FROM ducklake_{kind} WHERE {kind}_id = {relation.id}"
-        )
+            "i", f"SELECT coalesce(min(begin_snapshot), -1) FROM ducklake_{kind} WHERE {kind}_id = {relation.id}"
+        )  # none: all its snapshots have expired
         pattern = re.compile(rf"(?:^|,)[a-z_]+:{relation.id}(?:,|$)")
         found = self.metadata.snapshots(f"c.changes_made LIKE '%:{relation.id}%' OR s.snapshot_id = {born[0][0]}")
         return [s for s in found if s.id == born[0][0] or pattern.search(s.changes)]

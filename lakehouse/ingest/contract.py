@@ -22,7 +22,7 @@ from lakehouse.catalog.catalog import Catalog
 from lakehouse.catalog.metadata import Relation
 from lakehouse.catalog.names import quote
 from lakehouse.catalog.notes import EVOLVE
-from lakehouse.errors import IngestError, SchemaMismatch
+from lakehouse.errors import IngestError, SchemaMismatch, SourceEmpty
 from lakehouse.ingest import exact, widen
 from lakehouse.ingest.land import Columns
 from lakehouse.ingest.receipt import Contract, Target
@@ -59,6 +59,23 @@ def check_names(source: str, table: str, found: Columns, known: Columns) -> None
         f"the columns of {source} do not fit {table}: {'; '.join(parts)}",
         hint="add or rename columns, use contract='evolve', load into another table, or use mode='replace'",
     )
+
+
+def check_case(source: str, table: str, found: Columns, known: Columns) -> None:
+    """Refuse names that differ in the case of other letters than a to z: for DuckDB they are different ones.
+
+    Raises:
+        SchemaMismatch: names one of them.
+    """
+    spelled = {name.lower(): name for name, _ in known}
+    for name, _ in found:
+        other = spelled.get(name.lower(), name)
+        if any(a != b and not (a.isascii() and b.isascii()) for a, b in zip(name, other, strict=False)):
+            raise SchemaMismatch(
+                f"{source} has the column {name}, and {table} calls it {other}: only of the letters a to z is"
+                " upper case the same as lower case",
+                hint="rename one of them",
+            )
 
 
 def freeze(run: Run, source: str, table: str, reading: str, found: Columns, known: Columns, *, typed: bool) -> None:
@@ -119,6 +136,7 @@ def evolve(
     Raises:
         Evolution: how, in a transaction of its own.
         SchemaMismatch: no widening makes the values fit.
+        SourceEmpty: the table would change for no row at all.
     """
     spelled = {name.lower(): (name, kind) for name, kind in known}
     other = [(n, kind, spelled[n.lower()][1]) for n, kind in found if n.lower() in spelled]
@@ -138,12 +156,16 @@ def evolve(
             raise SchemaMismatch(
                 f"the value {misfits[name]} of column {name} of {source.name} does not fit {old},"
                 " and no wider type that keeps every value holds both",
-                hint="mend the source, change the column yourself, or set such rows aside with contract='quarantine'",
+                hint=f"mend the source, name a type (options={{'types': {{'{column}': 'VARCHAR'}}}}),"
+                " or set such rows aside with contract='quarantine'",
             )
         changes[column] = (old, to)
     changes.update({name: (None, keeping.kept(kind)) for name, kind in found if name.lower() not in spelled})
-    if changes:
-        raise Evolution(changes)
+    if not changes:
+        return
+    if run(f"SELECT 1 FROM {plain} LIMIT 1").fetchone() is None:
+        raise SourceEmpty(f"{source.name} holds no rows", hint="nothing was written, and the table was not changed")
+    raise Evolution(changes)
 
 
 class Evolution(Exception):

@@ -9,6 +9,12 @@ from lakehouse.catalog.names import literal, quote
 _WHOLE = re.compile(r"^(?:U?(?:TINY|SMALL|BIG|HUGE)INT|U?INTEGER)$")
 _DECIMAL = re.compile(r"^DECIMAL\(\d+,\s*\d+\)$")
 _MEASURED = re.compile(r"^(?:U?(?:TINY|SMALL|BIG|HUGE)INT|U?INTEGER|DECIMAL\(.*|FLOAT|DOUBLE|DATE|TIME|TIMESTAMP.*)$")
+_NESTED = re.compile(r"STRUCT\(|MAP\(|\]$")
+_LOOSE = re.compile(r"VARCHAR|JSON|FLOAT")  # what may look otherwise on the way back and yet be the same
+_INSIDE = re.compile(r"(?:(?<=[ (])|^)(?:U?(?:TINY|SMALL|BIG)INT|U?INTEGER|DECIMAL\(\d+,\s*\d+\))(?=[,)\[]|$)")
+"""The numbers inside a nested type that would be rounded to it."""
+_ROUNDED = frozenset({"HUGEINT", "UHUGEINT"})
+"""What Parquet keeps as a DOUBLE."""
 _ROUGH = frozenset({"FLOAT", "DOUBLE", "VARCHAR"})
 """What anything measured but large whole numbers may become: text keeps all digits, a float is approximate by nature."""
 
@@ -49,7 +55,7 @@ def cast(name: str, given: str, wanted: str) -> str:
         wanted: the type it shall have.
     """
     column = quote(name)
-    if given == wanted:
+    if given == wanted and wanted not in _ROUNDED:
         return column
     plain = f"CAST({column} AS {wanted})"
     lost = _lost(column, plain, given, wanted)
@@ -67,7 +73,14 @@ def _rounded(given: str, wanted: str) -> bool:
 
 def _lost(column: str, plain: str, given: str, wanted: str) -> str | None:
     """The condition that a value does not survive the cast; None when every value does or the cast fails by itself."""
+    if wanted in _ROUNDED:
+        wide = "DECIMAL(38, 0)"  # exact: a HUGEINT has no more digits that matter here
+        return f"TRY_CAST(TRY_CAST({column} AS DOUBLE) AS {wide}) IS DISTINCT FROM TRY_CAST({column} AS {wide})"
+    if given == "JSON" and (loose := _INSIDE.sub("DOUBLE", wanted)) != wanted:
+        return f"TRY_CAST({plain} AS {loose}) IS DISTINCT FROM TRY_CAST({column} AS {loose})"
     if given != "VARCHAR":
+        if _NESTED.search(given) and not _LOOSE.search(f"{given} {wanted}") and wanted != "VARCHAR":
+            return f"TRY_CAST({plain} AS {given}) IS DISTINCT FROM {column}"
         if not _MEASURED.match(given) or (wanted in _ROUGH and not _rounded(given, wanted)):
             return None
         return f"TRY_CAST({plain} AS {given}) IS DISTINCT FROM {column}"
@@ -82,6 +95,12 @@ def _lost(column: str, plain: str, given: str, wanted: str) -> str | None:
     return None
 
 
+def plain_text(column: str) -> str:
+    """SQL of the text of a JSON value; `->>` gives numbers as a DOUBLE keeps them, here they are as written."""
+    written = f"CAST({column} AS VARCHAR)"
+    return f"(CASE WHEN starts_with({written}, '\"') THEN {column} ->> '$' ELSE nullif({written}, 'null') END)"
+
+
 def fitting(column: str, given: str, wanted: str) -> tuple[str, str]:
     """SQL of a value as another type, NULL where it does not fit, and SQL of whether it does not.
 
@@ -90,10 +109,10 @@ def fitting(column: str, given: str, wanted: str) -> tuple[str, str]:
         given: its DuckDB type.
         wanted: the type it shall have.
     """
-    if given == wanted:
+    if given == wanted and wanted not in _ROUNDED:
         return column, "false"
-    if given == "JSON" and not wanted.endswith(("]", ")")):
-        column, given = f"({column} ->> '$')", "VARCHAR"
+    if given == "JSON" and not wanted.endswith("]") and not wanted.startswith(("STRUCT(", "MAP(", "UNION(", "JSON")):
+        column, given = plain_text(column), "VARCHAR"
     plain = f"TRY_CAST({column} AS {wanted})"
     lost = _lost(column, plain, given, wanted)
     missing = f"{plain} IS NULL AND {column} IS NOT NULL"

@@ -124,6 +124,9 @@ class Ingest:
         Rows that still do not fit stay, with the reason of today. Rows are loaded in the mode of the load
         that rejected them.
 
+        When a table is renamed its rejects stay its own, and are renamed with the next retry or load that sets rows
+        aside. When it is dropped they stay as they are, and are those of the next table with its name.
+
         Args:
             table: `table` or `schema.table`: the table itself, not that of its rejects.
 

@@ -67,6 +67,7 @@ def placed(work: Work, source: Source, reading: Reading) -> tuple[Landing, str]:
         plain = reading(work.types)
         found = work.described(plain)
         source.check([name for name, _ in found])
+        contract.check_case(source.name, target.full_name, found, known)
         if target.contract == "freeze":
             typed = source.typed
             contract.freeze(work.run, source.name, target.full_name, plain, found, known, typed=typed)
@@ -76,6 +77,7 @@ def placed(work: Work, source: Source, reading: Reading) -> tuple[Landing, str]:
     sql = reading({name.lower(): kind for name, kind in known})
     found = work.described(sql)
     source.check([name for name, _ in found])
+    contract.check_case(source.name, target.full_name, found, known)
     if target.contract == "evolve":
         have = {name.lower() for name, _ in found}
         whole = all(name.lower() in have for name, _ in known)

@@ -15,12 +15,11 @@ from lakehouse.catalog.metadata import Relation, Snapshot
 from lakehouse.catalog.names import quote, shown
 from lakehouse.catalog.notes import ANEW, replaced
 from lakehouse.errors import TableNotFound
+from lakehouse.ingest import rejected
+from lakehouse.ingest.rejected import REJECTS
 
 Mode = Literal["append", "replace", "upsert"]
 Contract = Literal["evolve", "freeze", "quarantine"]
-
-REJECTS = "__rejects"
-"""What the name of the table of rejected rows ends with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +103,13 @@ def loads(catalog: Catalog, target: Target) -> Iterator[tuple[int, dict[str, Any
     """
     if relation := _find(catalog, target.schema, target.name):
         yield from _loads(catalog, relation, target)
-    if rejects := _find(catalog, target.schema, target.rejects):
+    if rejects := rejected.of(catalog, target.schema, target.name):
         for snapshot in catalog.notes(rejects):
             note = _decoded(snapshot.note)
             if _deleted(snapshot, rejects.id) and note.get("operation") != "retry":
                 return
             # A load of which every row was rejected has left the table itself alone.
-            if note.get("operation") == "ingest" and note.get("rows") == 0 and note.get("table") == target.full_name:
+            if note.get("operation") == "ingest" and note.get("rows") == 0:
                 yield snapshot.id, note
 
 

@@ -21,6 +21,7 @@ import msgspec
 import pyarrow as pa
 
 from lakehouse.errors import SourceUnreadable
+from lakehouse.ingest.csvfile import Dialect
 
 _DELIMITERS = ",;\t|"
 _BATCH = 20_000  # records
@@ -188,7 +189,7 @@ class Records:
 
     def _lines(self, file: str) -> Generator[tuple[int, str], None, None]:
         """Numbered lines with their ends, from 1."""
-        with _opened(file) as raw, io.TextIOWrapper(raw, self._encoding, "surrogateescape", newline="") as text:
+        with opened(file) as raw, io.TextIOWrapper(raw, self._encoding, "surrogateescape", newline="") as text:
             for number, line in enumerate(text, 1):
                 if number > self._skip:
                     yield number, line
@@ -203,13 +204,54 @@ class Records:
         return tuple(name.strip() or f"column{number}" for number, name in enumerate(names))
 
 
+def csv_records(
+    files: list[tuple[str, str]],
+    options: Mapping[str, Any],
+    dialect: Dialect | None,
+    fault: SourceUnreadable | None,
+) -> Records:
+    """The records of CSV files; of one that could not be understood the first line is the header.
+
+    Args:
+        files: paths, with the names they are called by in rejects.
+        options: the reader's options.
+        dialect: how they are written; None: it could not be found out.
+        fault: why not.
+
+    Raises:
+        SourceUnreadable: the first line is no header either.
+    """
+    nulls = options.get("nullstr", "")
+    quote = str(options.get("quote", '"'))
+    named = options.get("names")
+    columns = tuple(named) if isinstance(named, list | tuple) else dialect.columns if dialect else ()
+    layout = Layout(
+        "csv",
+        columns,
+        delim=(dialect.delimiter if dialect else "") or guess_delimiter(files[0][0], options),
+        quote=dialect.quote if dialect else quote,
+        escape=dialect.escape if dialect else str(options.get("escape", quote)),
+        nulls=tuple(nulls) if isinstance(nulls, list | tuple) else (str(nulls),),
+        date_format=options.get("dateformat") or (dialect.date_format if dialect else None),
+        time_format=options.get("timestampformat") or (dialect.time_format if dialect else None),
+        decimal=str(options.get("decimal_separator", ".")),
+        thousands=str(options.get("thousands", "")),
+    )
+    header = dialect.header if dialect else bool(options.get("header", not columns))
+    records = Records(files, layout, options, header=header)
+    names = [name.lower() for name in records.layout.columns]
+    if fault is not None and (len(set(names)) < len(names) or len(names) < 2):
+        raise fault
+    return records
+
+
 def _encoding(file: str, options: Mapping[str, Any]) -> str:
     """Python's name of the encoding.
 
     Raises:
         SourceUnreadable: only DuckDB knows it.
     """
-    with _opened(file) as raw:
+    with opened(file) as raw:
         wide = raw.read(2) == b"\xff\xfe"
     given = str(options.get("encoding") or ("utf-16" if wide else "utf-8"))
     try:
@@ -227,7 +269,7 @@ def guess_delimiter(file: str, options: Mapping[str, Any]) -> str:
     """The delimiter that the first line has most of."""
     if given := options.get("delim"):
         return str(given)
-    with _opened(file) as raw:
+    with opened(file) as raw:
         head = raw.read(1 << 16).decode("utf-8", "replace")
     header = next((line for line in head.splitlines()[int(options.get("skip", 0)) :] if line.strip()), "")
     return max(_DELIMITERS, key=header.count)
@@ -238,7 +280,8 @@ def _bare(line: str) -> str:
     return line[:-2] if line.endswith("\r\n") else line[:-1] if line.endswith(("\n", "\r")) else line
 
 
-def _opened(file: str) -> Any:
+def opened(file: str) -> Any:
+    """A file, unpacked while it is read."""
     if file.lower().endswith(".gz"):
         return gzip.open(file, "rb")
     if file.lower().endswith(".zst"):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import duckdb
 import msgspec
@@ -13,9 +16,10 @@ import pyarrow as pa
 from lakehouse.catalog.attach import ALIAS
 from lakehouse.catalog.catalog import Catalog
 from lakehouse.catalog.metadata import Relation
-from lakehouse.catalog.names import literal, quote
-from lakehouse.errors import IngestError, TableNotFound
-from lakehouse.ingest import exact
+from lakehouse.catalog.names import exactly, literal, quote
+from lakehouse.errors import IngestError
+from lakehouse.ingest import exact, rejected
+from lakehouse.ingest.jsonlines import JsonRecords, members
 from lakehouse.ingest.land import Columns
 from lakehouse.ingest.receipt import Target
 from lakehouse.ingest.records import Layout, Records, Splitter
@@ -53,8 +57,8 @@ class Staged:
     layout: Layout
 
 
-def stage_records(connection: duckdb.DuckDBPyConnection, run: Run, records: Records) -> Staged:
-    """Stage every record of CSV files as text."""
+def stage_records(connection: duckdb.DuckDBPyConnection, run: Run, records: Records | JsonRecords) -> Staged:
+    """Stage every record of CSV files as text, of JSON files as JSON."""
     reader = pa.RecordBatchReader.from_batches(records.schema, records.batches())
     return _stage_texts(connection, run, reader, records.layout)
 
@@ -74,7 +78,7 @@ def stage_again(
 ) -> Staged:
     """Stage rejected rows (id and raw text) once more; `origin` is their id."""
     splitter = Splitter(layout)
-    split = splitter.split if layout.format == "csv" else lambda raw: _members(raw, layout.columns)
+    split = splitter.split if layout.format == "csv" else partial(members, columns=layout.columns)
     records = [(id, raw or "", *split(raw or "")) for id, raw in rows]
     width = range(len(layout.columns))
     table = pa.table(
@@ -91,16 +95,33 @@ def stage_again(
 
 
 def _stage_texts(connection: duckdb.DuckDBPyConnection, run: Run, rows: object, layout: Layout) -> Staged:
+    columns, kind = "*", "VARCHAR"
+    if layout.format == "json":
+        kind = "JSON"
+        bad = f"CASE WHEN fault IS NULL AND NOT json_valid(raw) THEN {literal('the text is not JSON')} END"
+        places = [f"c{number}" for number in range(len(layout.columns))]
+        casts = ", ".join(
+            f"CASE WHEN json_valid({place}) THEN CAST({place} AS JSON) END AS {place}" for place in places
+        )
+        columns = f"origin, line, raw, coalesce(fault, {bad}) AS fault, {casts}"
     connection.register("lakehouse_records", rows)
     try:
-        run(f"CREATE OR REPLACE TEMP TABLE {_STAGED} AS FROM lakehouse_records")
+        run(f"CREATE OR REPLACE TEMP TABLE {_STAGED} AS SELECT {columns} FROM lakehouse_records")
     finally:
         connection.unregister("lakehouse_records")
-    return Staged([(name, "VARCHAR") for name in layout.columns], layout)
+    return Staged([(name, kind) for name in layout.columns], layout)
 
 
-def infer(run: Run, staged: Staged) -> Columns:
-    """Types for a new table: of each column the first type that all of its first values fit."""
+def infer(run: Run, staged: Staged, temp: Path) -> Columns:
+    """Types for a new table: of each column the first type that all of its first values fit.
+
+    Args:
+        run: executes SQL.
+        staged: the rows, of CSV or JSON files.
+        temp: where a file may be made for a moment.
+    """
+    if staged.layout.format == "json":
+        return _infer_json(run, staged, temp)
     tests = [
         f"bool_and({_fits(staged.layout, f'c{number}', kind)}) AND count(c{number}) > 0"
         for number in range(len(staged.columns))
@@ -113,6 +134,18 @@ def infer(run: Run, staged: Staged) -> Columns:
         fits = row[number * step : (number + 1) * step]
         found.append((name, next((kind for kind, ok in zip(_CANDIDATES, fits, strict=True) if ok), "VARCHAR")))
     return found
+
+
+def _infer_json(run: Run, staged: Staged, temp: Path) -> Columns:
+    """What DuckDB's reader makes of the first good records."""
+    rows = run(f"SELECT raw FROM {_STAGED} WHERE fault IS NULL ORDER BY line LIMIT {_SAMPLE}").fetchall()
+    temp.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=temp, suffix=".json", encoding="utf-8") as file:
+        file.writelines(" ".join(raw.split("\n")) + "\n" for (raw,) in rows)
+        file.flush()
+        reader = f"read_json({literal(exactly(file.name))}, sample_size = -1, format = 'newline_delimited')"
+        found = {row[0]: row[1] for row in run(f"DESCRIBE FROM {reader}").fetchall()}
+    return [(name, found.get(name, "VARCHAR")) for name, _ in staged.columns]
 
 
 def judge(run: Run, staged: Staged, wanted: Columns, required: Iterable[str]) -> tuple[int, int, str]:
@@ -134,7 +167,8 @@ def judge(run: Run, staged: Staged, wanted: Columns, required: Iterable[str]) ->
         column, given = places[name.lower()]
         value, misfit = _value(staged.layout, column, given, kind)
         values.append(f"CASE WHEN fault IS NULL THEN {value} END AS v{number}")
-        shown = f"left(CAST({column} AS VARCHAR), 100)"
+        text = exact.plain_text(column) if given == "JSON" else f"CAST({column} AS VARCHAR)"
+        shown = f"left({text}, 100)"
         says = f"'the value ' || {shown} || {literal(f' does not fit {kind}')}"
         cases = [(misfit, says)]
         if name.lower() in needed:
@@ -156,7 +190,7 @@ def judge(run: Run, staged: Staged, wanted: Columns, required: Iterable[str]) ->
 def keep(run: Run, catalog: Catalog, target: Target, layout: Layout, digest: str) -> None:
     """Write the rows that did not fit into the table of rejects, which is made when missing."""
     table = quote(ALIAS, target.schema, target.rejects)
-    if find(catalog, target) is None:
+    if not renamed(run, catalog, target):
         run(f"CREATE TABLE {table} ({', '.join(f'{quote(name)} {kind}' for name, kind in COLUMNS.items())})")
     load = uuid.uuid4().hex[:12]
     described = literal(msgspec.json.encode(layout).decode())
@@ -183,20 +217,52 @@ def clear(run: Run) -> None:
 
 
 def find(catalog: Catalog, target: Target) -> Relation | None:
-    """The table of rejects, if there is one.
+    """The table of rejects, if there is one; it may still be called after an earlier name of its table.
 
     Raises:
         IngestError: there is another table of that name.
     """
-    try:
-        relation = catalog.find(quote(target.schema, target.rejects))
-    except TableNotFound:
+    relation = rejected.of(catalog, target.schema, target.name)
+    if relation is None:
         return None
     if relation.kind != "table" or not set(COLUMNS) <= {name for name, _ in catalog.describe(relation)}:
         raise IngestError(
-            f"{target.rejects} is there already and is no table of rejected rows", hint="rename or drop it first"
+            f"{relation.name} is there already and is no table of rejected rows", hint="rename or drop it first"
         )
     return relation
+
+
+def renamed(run: Run, catalog: Catalog, target: Target) -> bool:
+    """Let rejects be called after what their tables are called now; whether this table has any.
+
+    Raises:
+        IngestError: a name is taken.
+    """
+    found, moves, name = find(catalog, target), dict[int, tuple[Relation, str]](), target.name
+    while (other := rejected.misplaced(catalog, target.schema, name)) is not None and other[0].id not in moves:
+        name = other[1].name  # whose own rejects may be in the way in turn
+        moves[other[0].id] = (other[0], name + rejected.REJECTS)
+    if found is not None and found.name.lower() != target.rejects.lower():
+        moves[found.id] = (found, target.rejects)
+    _rename(run, catalog, list(moves.values()))
+    return found is not None
+
+
+def _rename(run: Run, catalog: Catalog, moves: list[tuple[Relation, str]]) -> None:
+    """By way of names that nobody has: tables may have exchanged theirs."""
+    there = catalog.metadata.relations(catalog.metadata.current())
+    for relation, name in moves:
+        taken = there.get((relation.schema.lower(), name.lower()))
+        if taken is not None and taken.id not in {moved.id for moved, _ in moves}:
+            raise IngestError(
+                f"{relation.name} should be called {name} as its table is, and another table has that name",
+                hint="rename or drop one of them",
+            )
+    between = [f"__{uuid.uuid4().hex}" for _ in moves]
+    for (relation, _), name in zip(moves, between, strict=True):
+        run(f"ALTER TABLE {quote(ALIAS, relation.schema, relation.name)} RENAME TO {quote(name)}")
+    for (relation, name), old in zip(moves, between, strict=True):
+        run(f"ALTER TABLE {quote(ALIAS, relation.schema, old)} RENAME TO {quote(name)}")
 
 
 def _value(layout: Layout, column: str, given: str, wanted: str) -> tuple[str, str]:
@@ -222,15 +288,3 @@ def _fits(layout: Layout, column: str, kind: str) -> str:
     if kind in ("BIGINT", "DOUBLE"):  # 007 is a code, not a number; so says DuckDB's sniffer, too
         fits += f" AND NOT regexp_matches({column}, '^\\s*[+-]?0[0-9]')"
     return fits
-
-
-def _members(raw: str, columns: tuple[str, ...]) -> tuple[list[str | None] | None, str | None]:
-    """The members of a JSON object as texts, or why there are none."""
-    try:
-        found = msgspec.json.decode(raw)
-    except msgspec.DecodeError as error:
-        return None, f"the text is not JSON: {error}"
-    if not isinstance(found, dict) or set(found) != set(columns):
-        return None, f"the text is not a JSON object with exactly {', '.join(columns[:8])}"
-    values = [found[name] for name in columns]
-    return [v if v is None or isinstance(v, str) else msgspec.json.encode(v).decode() for v in values], None

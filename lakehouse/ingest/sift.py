@@ -37,9 +37,10 @@ def rows(work: Work, source: Source) -> Counts:
     staged = replace(staged, layout=layout)
     if relation is None:
         types = {**{name.lower(): kind for name, kind in source.sniffed}, **work.types}
-        inferred = staged.columns if source.records is None else rejects.infer(work.run, staged)
+        inferred = staged.columns if source.records is None else rejects.infer(work.run, staged, work.database.temp)
         known = [(name, types.get(name.lower(), kind)) for name, kind in inferred]
     else:
+        contract.check_case(source.name, target.full_name, staged.columns, known)
         contract.check_names(source.name, target.full_name, staged.columns, known)
     good, bad, reading = rejects.judge(work.run, staged, known, _required(work, relation))
     counts = Counts()
@@ -70,7 +71,8 @@ def again(work: Work) -> Counts:
         raise TableNotFound(
             f"there is no table '{missing}'", hint="rows are set aside by a load with contract='quarantine'"
         )
-    name = quote(ALIAS, table.schema, table.name)
+    rejects.renamed(work.run, work.catalog, target)
+    name = quote(ALIAS, table.schema, target.rejects)
     total = Counts()
     for (described,) in work.run(f"SELECT layout FROM {name} GROUP BY layout ORDER BY min(time)").fetchall():
         part = _layout_again(work, relation, name, described)

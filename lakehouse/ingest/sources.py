@@ -25,7 +25,8 @@ from lakehouse.catalog.names import exactly
 from lakehouse.config import parse_size
 from lakehouse.errors import IngestError, SourceEmpty, SourceUnreadable
 from lakehouse.ingest import csvfile, excelfile, files, types
-from lakehouse.ingest.records import Layout, Records, guess_delimiter
+from lakehouse.ingest.jsonlines import JsonRecords
+from lakehouse.ingest.records import Records, csv_records
 
 _NUMBERED = re.compile(r"(.+?)(?:_\d+)+$", re.S)
 
@@ -72,8 +73,8 @@ class Source:
     """Whether its columns can be read as the text that stands in it, numbers written as SQL writes them."""
     sniffed: list[tuple[str, str]] = field(default_factory=list)
     """Columns and types of a CSV file as its first rows show them; none when it could not be understood."""
-    records: Records | None = None
-    """The same record by record, for loads that set bad rows aside; CSV only."""
+    records: Records | JsonRecords | None = None
+    """The same record by record, for loads that set bad rows aside; CSV and JSON only."""
     fault: SourceUnreadable | None = None
     """Why there are no readings but only records."""
     frame: Any = None
@@ -141,6 +142,8 @@ def open_source(
             if kind == "csv"
             else _reader(kind, paths, options, database)
         )
+        if kind == "json" and contract == "quarantine" and not {"columns", "records"} & options.keys():
+            read = _by_record(read, paths, options, called)
     except BaseException:
         stack.close()
         raise
@@ -196,6 +199,18 @@ def _reader(kind: str, paths: list[Path], options: Mapping[str, Any], database: 
     return Source(readings=(lambda _types: sql,), check=check, typed=kind == "parquet", **_UNKNOWN)
 
 
+def _by_record(read: Source, paths: list[Path], options: Mapping[str, Any], name: str) -> Source:
+    """A JSON source that can also be read record by record."""
+    named = [(str(path), name if len(paths) == 1 else path.name) for path in paths]
+
+    def check(columns: list[str]) -> None:
+        if columns == ["json"]:  # so DuckDB calls what is no object
+            raise SourceUnreadable(f"{name} holds records that are no objects")
+        read.check(columns)
+
+    return replace(read, check=check, records=JsonRecords(named, options))
+
+
 def _csv(paths: list[Path], options: Mapping[str, Any], database: Database, name: str, contract: str | None) -> Source:
     """How CSV files are read: by DuckDB, and for a quarantine also record by record."""
     names = [str(path) for path in paths]
@@ -215,39 +230,8 @@ def _csv(paths: list[Path], options: Mapping[str, Any], database: Database, name
         source = replace(source, locate=table.locate, sniffed=sniffed, texts=texts)
     if contract == "quarantine":
         called = [(file, name if len(names) == 1 else Path(file).name) for file in names]
-        source.records = _records(called, options, table.dialect if table else None, fault)
+        source.records = csv_records(called, options, table.dialect if table else None, fault)
     return source
-
-
-def _records(
-    files: list[tuple[str, str]],
-    options: Mapping[str, Any],
-    dialect: csvfile.Dialect | None,
-    fault: SourceUnreadable | None,
-) -> Records:
-    """The records of CSV files; of one that could not be understood the first line is the header."""
-    nulls = options.get("nullstr", "")
-    quote = str(options.get("quote", '"'))
-    named = options.get("names")
-    columns = tuple(named) if isinstance(named, list | tuple) else dialect.columns if dialect else ()
-    layout = Layout(
-        "csv",
-        columns,
-        delim=(dialect.delimiter if dialect else "") or guess_delimiter(files[0][0], options),
-        quote=dialect.quote if dialect else quote,
-        escape=dialect.escape if dialect else str(options.get("escape", quote)),
-        nulls=tuple(nulls) if isinstance(nulls, list | tuple) else (str(nulls),),
-        date_format=options.get("dateformat") or (dialect.date_format if dialect else None),
-        time_format=options.get("timestampformat") or (dialect.time_format if dialect else None),
-        decimal=str(options.get("decimal_separator", ".")),
-        thousands=str(options.get("thousands", "")),
-    )
-    header = dialect.header if dialect else bool(options.get("header", not columns))
-    records = Records(files, layout, options, header=header)
-    names = [name.lower() for name in records.layout.columns]
-    if fault is not None and (len(set(names)) < len(names) or len(names) < 2):
-        raise fault
-    return records
 
 
 _UNKNOWN: dict[str, Any] = {"name": "", "format": "", "size": None, "digest": str}

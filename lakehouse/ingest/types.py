@@ -7,6 +7,7 @@ from typing import Any
 
 import duckdb
 
+from lakehouse.catalog import keeping
 from lakehouse.catalog.catalog import Catalog
 from lakehouse.catalog.names import quote
 from lakehouse.errors import IngestError, LakehouseError, TableNotFound
@@ -68,6 +69,9 @@ def carry(catalog: Catalog, before: int, after: int) -> None:
 def _spelled(kind: str) -> str:
     """A type as DuckDB spells it."""
     try:
-        return str(duckdb.sqltype(kind))
+        spelled = str(duckdb.sqltype(kind))
     except duckdb.Error:
         raise IngestError(f"'{kind}' is not a DuckDB type", hint="such as BIGINT, DOUBLE, VARCHAR, TIMESTAMP") from None
+    if (hint := keeping.way_out(spelled)) is not None:
+        raise IngestError(f"a table cannot keep the type {spelled}", hint=hint)
+    return spelled

@@ -144,7 +144,7 @@ def _whole(run: Run, old: str, new: str) -> str:
     """The whole numbers that hold both; beyond 64 bits a DECIMAL, as Parquet keeps a HUGEINT as a rounded DOUBLE."""
     row = run(f"SELECT typeof(CASE WHEN true THEN NULL::{old} ELSE NULL::{new} END)").fetchone()
     assert row is not None
-    return f"DECIMAL({_MOST},0)" if row[0] in ("HUGEINT", "UHUGEINT", "DOUBLE") else str(row[0])
+    return f"DECIMAL({_MOST},0)" if row[0] == "DOUBLE" else keeping.kept(str(row[0]))
 
 
 def _room(kind: str) -> tuple[int, int]:

@@ -133,6 +133,17 @@ def test_loads_changes_history_and_rollback_reach_across_the_change(lake, tmp_pa
     assert {one.name for one in lake.catalog.table("t").lineage(direction="up").nodes} >= {"t", str(first)}
 
 
+def test_when_the_snapshots_before_the_change_have_expired(lake, tmp_path):
+    first = written(tmp_path, "id,x\n9,9\n10,10\n", "first.csv")
+    lake.ingest(first, "t")
+    lake.ingest(written(tmp_path, "id,x\n1,0.5\n"), "t", contract="evolve")
+    lake.maintenance.expire("0s", dry_run=False)
+    assert lake.ingest(first, "t").duplicate is True
+    assert lake.catalog.table("t").changes(lake.catalog.current_snapshot().id).num_rows == 1
+    lake.ingest(written(tmp_path, "id,x\n1.5,0.25\n"), "t", contract="evolve")
+    assert lake.sql("SELECT id FROM t WHERE id > 9 ORDER BY id").fetchall() == [(10.0,)]
+
+
 def test_nothing_is_rounded(lake, tmp_path):
     lake.sql("CREATE TABLE t (x BIGINT)")
     lake.sql("INSERT INTO t VALUES (9007199254740993), (10), (9)")
@@ -186,3 +197,28 @@ def test_types_that_were_fixed_stay_or_change_as_they_are_named(lake, tmp_path):
     assert lake.sql("FROM t ORDER BY id").fetchall() == [(1, "7"), (2, "abc")]
     lake.ingest(written(tmp_path, "id,x\n3,007\n"), "t", contract="evolve")  # VARCHAR is what is remembered now
     assert lake.sql("SELECT x FROM t WHERE id = 3").fetchall() == [("007",)]
+
+
+def test_several_processes_widen_at_once(lake, child):
+    lake.sql("CREATE TABLE t (id BIGINT, x INTEGER)")
+    lake.sql("INSERT INTO t SELECT range, range FROM range(50)")
+    code = """
+    import lakehouse, pyarrow, sys
+    number = int(args[1])
+    with lakehouse.open(args[0]) as lake:
+        say("ready")
+        sys.stdin.readline()
+        for i in range(3):
+            frame = pyarrow.table({"id": [100 * number + i], "x": [number + i + 0.5]})
+            say(lake.ingest(frame, "t", contract="evolve").rows)
+    """
+    started = [child(code, lake.path, number) for number in (1, 2, 3)]
+    for one in started:
+        one.hear()
+    for one in started:
+        one.go()
+    assert [one.end() for one in started] == [[1, 1, 1]] * 3
+    assert types(lake) == {"id": "BIGINT", "x": "DOUBLE"}
+    assert lake.sql("SELECT count(*), count(DISTINCT id), sum(x) FROM t").fetchall() == [(59, 59, 1225 + 31.5)]
+    assert lake.sql("SELECT count(*) FROM t WHERE x = 2.5").fetchall() == [(2,)]
+    assert [one.message for one in lake.catalog.snapshots() if "evolve" in (one.message or "")] == ["evolve t: x"]
