@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import duckdb
 from lakehouse.catalog import inlining, keeping
 from lakehouse.catalog.attach import ALIAS
 from lakehouse.catalog.names import quote
-from lakehouse.errors import TableNotFound
+from lakehouse.errors import QueryError, TableNotFound
 from lakehouse.query import fetching
 from lakehouse.query.statements import Statement, tokens
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _PART = r'(?:"(?:[^"]|"")*"|[^\W\d][\w$]*)'
 _NAME = re.compile(rf"{_PART}(?:\s*\.\s*{_PART})*")
 _PARTS = re.compile(_PART)
+_WHOLE = re.compile(r"U?(?:TINY|SMALL|BIG)INT|U?INTEGER")
 _UNBOUND = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
 
 
@@ -58,13 +60,43 @@ def run(
     text = statement.text
     if making.query is not None:
         text = _exact(making, making.query, connection, transaction, place, values)
+    before = _types(connection, place) if statement.verb == "ALTER" else {}
     rows = fetching.fetch(connection, text, values, compound=statement.compound)
     if making.renamed is None:
+        _check_types(connection, place, before)
         with suppress(TableNotFound):  # ALTER TABLE IF EXISTS may have found none
             inlining.settle(transaction, *place)
     elif place in transaction.files_only:
         transaction.files_only.add((place[0], making.renamed))
     return rows
+
+
+def _types(connection: duckdb.DuckDBPyConnection, place: tuple[str, str]) -> dict[str, str]:
+    with suppress(duckdb.CatalogException):  # the statement itself says that there is no such table
+        return {row[0]: row[1] for row in connection.execute(f"DESCRIBE {quote(ALIAS, *place)}").fetchall()}
+    return {}
+
+
+def _check_types(connection: duckdb.DuckDBPyConnection, place: tuple[str, str], before: Mapping[str, str]) -> None:
+    """Refuse a change of type after which rows would be looked for in the old one.
+
+    DuckLake 1.5.5 leaves the rows as they are and casts what a filter compares them with to the type they were written
+    in: after INTEGER became DOUBLE, `x = 9.5` finds 10. Between whole numbers that goes well.
+
+    Raises:
+        QueryError: the table has rows, and the types are not both whole numbers.
+    """
+    after = _types(connection, place)
+    for name, old in before.items():
+        new = after.get(name, old)
+        if new != old and not (_WHOLE.fullmatch(old) and _WHOLE.fullmatch(new)):
+            if connection.execute(f"SELECT 1 FROM {quote(ALIAS, *place)} LIMIT 1").fetchone() is not None:
+                table = ".".join(place)
+                raise QueryError(
+                    f"the column {name} of {table} has rows, which would be looked for as {old} still",
+                    hint=f"CREATE OR REPLACE TABLE {table} AS SELECT * REPLACE (CAST({quote(name)} AS {new}) AS"
+                    f" {quote(name)}) FROM {table}; a load with contract='evolve' widens and keeps the history",
+                )
 
 
 def made(text: str) -> Making | None:
