@@ -127,9 +127,9 @@ def _asked(folder: Path, count: int) -> dict:
     found["times"]["filtered list"] = [timed(lambda f=f: memory.search(filters=f)) * 1000 for f in filters[:100]]
     for mode in modes():
         for name, arguments in (("", {}), (", filtered", {"kind": "sql"})):
-            arguments |= asking(mode)
+            asked_for = arguments | asking(mode)
             found["times"][f"search, {mode}{name}"] = [
-                timed(lambda q=q, a=arguments: memory.search(q, **a)) * 1000 for q in asked
+                timed(lambda q=q, a=asked_for: memory.search(q, **a)) * 1000 for q in asked
             ]
     memory.close()
     return found
