@@ -63,7 +63,9 @@ def measure(quick: bool) -> Report:
         report.add(f"adds (theirs: {name})", count / ours["adds"], "/s", count / peer["adds"])
         report.add(f"get by id (theirs: {name})", ours["get"], "ms", peer["get"])
         report.add(f"memory of the process (theirs: {name})", ours["memory"], "MB", peer["memory"])
-    report.notes.append("theirs search by vectors, of one embedder that costs next to nothing; adds of ours are synced")
+    report.notes.append(
+        "mem0 searches by vectors of an embedder that costs next to nothing; adds of ours are synced and indexed"
+    )
     if not VECTORS:
         report.notes.append(
             "this Python's SQLite loads no extensions: LangGraph makes no vectors and its search ranks nothing"
