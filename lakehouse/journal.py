@@ -120,7 +120,7 @@ class Journal:
             try:
                 yield writing
             finally:
-                self._known = (stat.st_ino, head, writing.end) if writing.sound else None
+                self._known = (stat.st_ino, head, writing.end) if writing.sound and writing.whole else None
 
     def read(self, after: Position | None = None) -> Iterator[Entry | Fault]:
         """Everything behind a position, as far as it is written when it is reached; memory stays flat.
@@ -362,7 +362,7 @@ class Writing:
         self.sound = True
         self._journal = journal
         self._file = file
-        self._whole = whole
+        self.whole = whole
         self._draft = draft  # of a compaction, which syncs it when it is whole
         self._longest = journal.max_line + SLACK * draft
 
@@ -372,7 +372,7 @@ class Writing:
             raise JournalError(f"{self._journal.path}: the write before this one failed", hint="begin again")
         now = datetime.now(UTC)
         time = stamp(now)
-        lines = [] if self._whole else [b""]
+        lines = [] if self.whole else [b""]
         seq, last = self.end.seq, self.end.hash
         for value in data:
             seq += 1
@@ -393,7 +393,7 @@ class Writing:
             with suppress(OSError):
                 os.ftruncate(self._file, size)  # what is not acknowledged shall not come back
             raise
-        self._whole = True
+        self.whole = True
         self.time = now
         self.end = Position(self.end.generation, size + len(block), seq, last)
         return self.end
