@@ -10,7 +10,7 @@ import argparse
 import json
 import multiprocessing
 import os
-import resource
+import re
 import shutil
 import statistics
 import tempfile
@@ -169,7 +169,9 @@ def fresh(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
 
 def _with_peak(work: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, float]:
     value = work(*arguments)
-    return value, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    # Not ru_maxrss: that one is inherited from the process that started this one.
+    status = Path("/proc/self/status").read_text("utf-8")
+    return value, int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1000
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from _report import Report, fresh, main, percentile, scratch, timed
+from _report import Report, fresh, main, percentile, scratch, sync, timed
 
 from lakehouse.journal import Journal
 from lakehouse.records import Entry
@@ -20,6 +20,7 @@ def measure(quick: bool) -> Report:
         path = folder / "long.jsonl"
         records, seconds = _written(path, size)
         size = path.stat().st_size
+        sync()  # what was written without waiting is not the first append's to pay for
         (first, appends), _ = fresh(_appended, path)
         (verify, there), peak = fresh(_verified, path)
         assert there == records + 101, "records are missing"

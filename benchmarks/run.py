@@ -28,6 +28,11 @@ SCRIPTS = (
     "rollback",
     "scale",
     "crash",
+    "pathway",
+    "pathway_kill",
+    "long_journal",
+    "memories",
+    "retrieval",
 )
 
 

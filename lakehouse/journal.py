@@ -19,15 +19,14 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from lakehouse.durable import explained, make_folder, opened, sync_folder, write_all
+from lakehouse.durable import Held, explained, make_folder, opened, sync_folder, write_all
 from lakehouse.errors import ConfigError, DiskFull, JournalError, LakehouseError
 from lakehouse.records import Begin, Entry, Fault, Line, Position, encode, generation_of, hash_of, parse, stamp
 
 Sync = Literal["always", "interval", "never"]
 
 _CHUNK = 1 << 20
-_TAIL = 1 << 16
-_encoder = msgspec.json.Encoder()
+_TAIL, _HEAD = 1 << 16, 256
 SLACK = 1024
 """Bytes that a record may be longer after a compaction, which says in it what its line said before."""
 
@@ -76,7 +75,8 @@ class Journal:
         self._synced = time.monotonic()
         self._holder = threading.local()
         self._lock = path.with_name(path.name + ".lock")
-        self._known: tuple[int, Position] | None = None  # inode and end, as our last append left them
+        self._known: tuple[int, bytes, Position] | None = None  # inode, begin and end, as our last append left them
+        self._held: Held | None = None
 
     @property
     def quarantine(self) -> Path:
@@ -100,15 +100,27 @@ class Journal:
         Raises:
             JournalError: the file cannot be opened.
         """
-        with self._locked(), opened(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
-            if os.fstat(file).st_size == 0:  # made by us, or by one who may have died before this
+        with self._locked():
+            held = self._held
+            if held is None or not held.is_at(self.path):
+                held = self._held = Held(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+            file, head = held.file, os.pread(held.file, _HEAD, 0)
+            stat = os.fstat(file)
+            if not head:  # made by us, or by one who may have died before this
                 sync_folder(self.path.parent)
-            end, whole = self._end(file)
+            known = self._known
+            # A file that was removed may have given its inode to one of a later generation, which begins otherwise.
+            if known and (known[0] != stat.st_ino or known[2].offset > stat.st_size or not head.startswith(known[1])):
+                known = None
+            if known and known[2].offset == stat.st_size:
+                end, whole = known[2], True
+            else:
+                end, whole = self._end(file, known[2] if known else None)
             writing = Writing(self, file, end, whole=whole)
             try:
                 yield writing
             finally:
-                self._known = (os.fstat(file).st_ino, writing.end) if writing.sound else None
+                self._known = (stat.st_ino, head, writing.end) if writing.sound and writing.whole else None
 
     def read(self, after: Position | None = None) -> Iterator[Entry | Fault]:
         """Everything behind a position, as far as it is written when it is reached; memory stays flat.
@@ -206,7 +218,8 @@ class Journal:
         self.isolate(faults)
 
     def close(self) -> None:
-        """Force what `interval` left open to the disk."""
+        """Let go of the file, and force what `interval` left open to the disk."""
+        self._held = None
         if self._sync == "interval" and self.path.exists():
             with opened(self.path, os.O_RDWR) as file, explained(self.path):
                 os.fdatasync(file)
@@ -218,15 +231,9 @@ class Journal:
         self._synced = time.monotonic()
         return self._sync != "never"
 
-    def _end(self, file: int) -> tuple[Position, bool]:
-        """Behind the last record, and whether the file ends there with a newline."""
+    def _end(self, file: int, start: Position | None = None) -> tuple[Position, bool]:
+        """Behind the last record, sought from `start` or from the back, and whether the file ends with a newline."""
         stat = os.fstat(file)
-        start = None
-        if self._known and self._known[0] == stat.st_ino and self._known[1].offset <= stat.st_size:
-            # A file that was removed may have given its inode to one of a later generation.
-            start = self._known[1] if self._known[1].generation == self._generation(file) else None
-        if start is not None and start.offset == stat.st_size:
-            return start, True
         end = start or self._last(file, stat.st_size)
         for found in self._lines(file, end):
             end = found.end
@@ -310,7 +317,7 @@ class Journal:
                     with suppress(msgspec.DecodeError, KeyError, TypeError):
                         entry = msgspec.json.decode(last)
                         known.add((entry["generation"], entry["offset"], hash(entry["line"])))
-            block = bytearray() if last.endswith(b"\n") else bytearray(b"\n")
+            block = bytearray(b"" if last.endswith(b"\n") else b"\n")
             with opened(self.path, os.O_RDONLY) as journal:
                 for fault in faults if self._generation(journal) == faults[0].end.generation else ():
                     bad = os.pread(journal, min(fault.size, self._longest), fault.offset)
@@ -323,8 +330,7 @@ class Journal:
                         "line": bad.decode("utf-8", "backslashreplace"),
                     }
                     if (entry["generation"], entry["offset"], hash(entry["line"])) not in known:
-                        _encoder.encode_into(entry, block, len(block))
-                        block += b"\n"
+                        block += msgspec.json.encode(entry) + b"\n"
                         write_all(file, block, self.quarantine)
                         block.clear()
             with explained(self.quarantine):
@@ -356,7 +362,7 @@ class Writing:
         self.sound = True
         self._journal = journal
         self._file = file
-        self._whole = whole
+        self.whole = whole
         self._draft = draft  # of a compaction, which syncs it when it is whole
         self._longest = journal.max_line + SLACK * draft
 
@@ -366,7 +372,7 @@ class Writing:
             raise JournalError(f"{self._journal.path}: the write before this one failed", hint="begin again")
         now = datetime.now(UTC)
         time = stamp(now)
-        lines = [] if self._whole else [b""]
+        lines = [] if self.whole else [b""]
         seq, last = self.end.seq, self.end.hash
         for value in data:
             seq += 1
@@ -387,7 +393,7 @@ class Writing:
             with suppress(OSError):
                 os.ftruncate(self._file, size)  # what is not acknowledged shall not come back
             raise
-        self._whole = True
+        self.whole = True
         self.time = now
         self.end = Position(self.end.generation, size + len(block), seq, last)
         return self.end

@@ -106,6 +106,28 @@ class Machine(RuleBasedStateMachine):
             assert self.pathway.get_all(include_retired=True, as_of=position) == traces
 
     @rule()
+    def compact(self):
+        self.pathway.compact()
+
+    @precondition(lambda self: self.pathway.journal.path.exists())
+    @rule(line=st.sampled_from([b"damage\n", b'{"seq":1,"torn', b"\n"]))
+    def damage(self, line):
+        with self.pathway.journal.path.open("ab") as file:
+            file.write(line)
+
+    @rule(uid=UIDS, content=CONTENT)
+    def add_many_with_one_that_may_be_there(self, uid, content):
+        def act():
+            self.pathway.add_many([{"content": content, "uid": uid}])
+
+        if uid in self.model:
+            with pytest.raises(errors.AlreadyExists):
+                act()
+        else:
+            act()
+            self.model[uid] = {"content": [content], "replays": 0, "retired": None, "score": None, "before": None}
+
+    @rule()
     def lose_everything_but_the_journal(self):
         self.pathway.close()
         for file in self.folder.iterdir():

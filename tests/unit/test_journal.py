@@ -415,3 +415,15 @@ def test_new_folders_and_the_new_file_are_known_to_the_disk_before_the_first_rec
     assert happened == [".", "a", "a/b", "a/b/c.jsonl"]
     journal.append(2)
     assert happened[4:] == ["a/b/c.jsonl"]
+
+
+def test_a_look_that_writes_nothing_does_not_forget_that_the_tail_is_torn(journal):
+    journal.append(1)
+    with journal.path.open("ab") as file:
+        file.write(b'{"seq":2,"torn')
+    for _ in range(2):
+        with journal.writing():
+            pass
+    journal.append("next")
+    assert data(journal) == [1, "next"]
+    assert data(Journal(journal.path)) == [1, "next"]
