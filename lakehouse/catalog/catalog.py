@@ -15,6 +15,8 @@ from lakehouse.catalog import search as searching
 from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.history import rollback as history
 from lakehouse.catalog.history.tags import Tags
+from lakehouse.catalog.lineage.commits import dropped
+from lakehouse.catalog.lineage.graph import Direction, Lineage, lineage
 from lakehouse.catalog.metadata import Metadata, Relation, Snapshot, Version
 from lakehouse.catalog.names import nearest, quote, shown, split
 from lakehouse.catalog.search import Hit
@@ -175,6 +177,26 @@ class Catalog:
         has all the words, names nearly like them count too. Each hit says what matched.
         """
         return searching.search(self, text, limit)
+
+    def lineage(self, name: str, direction: Direction = "both", depth: int | None = None) -> Lineage:
+        """Where the rows of a table or view came from and what was made from it, also of one that was dropped.
+
+        Args:
+            name: `table` or `schema.table`; of what was dropped the last name it had.
+            direction: `up`, `down` or `both`; see `Table.lineage`.
+            depth: how many steps to go; None: as far as it goes.
+
+        Raises:
+            TableNotFound: there is none, nor was there one that the catalog remembers.
+        """
+        try:
+            return self.table(name).lineage(direction, depth)
+        except TableNotFound:
+            version = self.metadata.current()
+            relation = dropped(self, name, version)
+            if relation is None:
+                raise
+        return lineage(self, relation, version, direction, depth)
 
     def find(self, name: str, snapshot: int | None = None) -> Relation:
         """The catalog entry of a table or view by name."""

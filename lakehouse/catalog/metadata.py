@@ -306,6 +306,15 @@ class Metadata:
         rows = self.rows("s", f"SELECT macro_name FROM ducklake_macro WHERE {visible(snapshot)}")
         return frozenset(row[0].lower() for row in rows)
 
+    def macro(self, name: str, snapshot: int) -> tuple[str, ...]:
+        """The queries that a macro of the lake stands for, one of a value as `SELECT …`; none if there is no such."""
+        rows = self.rows(
+            "ss",
+            "SELECT i.sql, i.type FROM ducklake_macro m JOIN ducklake_macro_impl i ON i.macro_id = m.macro_id"
+            f" WHERE lower(m.macro_name) = {literal(name.lower())} AND {visible(snapshot, 'm')}",
+        )
+        return tuple(sql if kind == "table" else f"SELECT {sql}" for sql, kind in rows)
+
     def placed_by_ducklake(self, table: int) -> bool:
         """Whether rows of a table must be placed or checked by DuckLake: partitions, sort order, NOT NULL."""
         found = self.rows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -64,9 +65,15 @@ class _Thing:
     """Everything that is known of one table, view or schema."""
 
     kind: Literal["table", "view", "schema"]
+    schema: str
     name: str
     facts: list[tuple[Where, str, str]] = field(default_factory=list)
     """Where it stands, the text, and the text without case."""
+
+    @property
+    def written(self) -> str:
+        """Its name in SQL; asked for of hits only, as most things are none."""
+        return self.name if self.kind == "schema" else shown(self.schema, self.name)
 
     def add(self, where: Where, text: str | None) -> None:
         if text:
@@ -96,11 +103,11 @@ def _things(catalog: Catalog, words: list[str]) -> list[_Thing]:
     snapshot = metadata.current()
     found: dict[tuple[str, int], _Thing] = {}
     for number, schema in enumerate(metadata.schemas(snapshot)):
-        thing = found["schema", number] = _Thing("schema", schema)
+        thing = found["schema", number] = _Thing("schema", "", schema)
         thing.add("name", schema)
     for relation in metadata.relations(snapshot).values():
         kind: Literal["table", "view"] = "view" if relation.kind == "view" else "table"
-        thing = found["relation", relation.id] = _Thing(kind, shown(relation.schema, relation.name))
+        thing = found["relation", relation.id] = _Thing(kind, relation.schema, relation.name)
         thing.add("name", relation.name)
         if relation.schema != "main":
             thing.add("schema", relation.schema)
@@ -151,7 +158,7 @@ def _hit(thing: _Thing, words: list[str], near: list[frozenset[str]] | None = No
             return None
         score += best
     matches.sort(key=lambda entry: -entry[0])
-    return Hit(thing.kind, thing.name, tuple(dict.fromkeys(match for _, match in matches)), score)
+    return Hit(thing.kind, thing.written, tuple(dict.fromkeys(match for _, match in matches)), score)
 
 
 def _near(catalog: Catalog, word: str, things: Iterable[_Thing]) -> frozenset[str]:
@@ -164,10 +171,8 @@ def _near(catalog: Catalog, word: str, things: Iterable[_Thing]) -> frozenset[st
     names = {name.casefold() for (name,) in columns}
     names |= {folded for thing in things for where, _, folded in thing.facts if where in ("name", "schema", "tag")}
     pairs = _pairs(word)
-    ranked = sorted(
-        ((len(pairs & _pairs(name)), name) for name in names if abs(len(name) - len(word)) <= _LONGER), reverse=True
-    )
-    likely = [name for common, name in ranked[:_LIKELY] if common]
+    ranked = ((sum(pair in name for pair in pairs), name) for name in names if abs(len(name) - len(word)) <= _LONGER)
+    likely = [name for common, name in heapq.nlargest(_LIKELY, ranked) if common]
     return frozenset(difflib.get_close_matches(word, likely, n=20, cutoff=_CUTOFF))
 
 

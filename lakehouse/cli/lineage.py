@@ -20,9 +20,9 @@ from lakehouse.cli.shared import as_json, at_version, pinned, print_json
 def lineage(
     path: str | None, table: str, direction: Any, depth: int | None, form: str, at: str | None, as_json: bool
 ) -> None:
-    """Show what TABLE was made from and what was made from it."""
+    """Show what TABLE, which may have been dropped, was made from and what was made from it."""
     with pinned(path, at) as lake:
-        found = lake.catalog.table(table).lineage(direction, depth)
+        found = lake.catalog.lineage(table, direction, depth)
         if as_json or form == "json":
             print_json(found.to_dict())
         else:

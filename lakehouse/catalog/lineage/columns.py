@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.catalog.lineage import reads
@@ -121,9 +122,14 @@ class _Finder:
 
         if isinstance(tree, exp.Delete | exp.TruncateTable):
             return {}
-        if isinstance(tree, exp.Update):  # what is set to something read is not followed further
-            return {part.this.name: None for part in tree.expressions if part.expression.find(exp.Column, exp.Query)}
-        query, unknown = tree.args.get("expression"), dict.fromkeys(have)
+        place, unknown = tree.this, dict.fromkeys(have)
+        given = [part.name for part in place.expressions] if isinstance(place, exp.Schema) else []
+        if isinstance(tree, exp.Copy):  # by their place in the file; named as in the table
+            files = [file.name for file in tree.args.get("files") or ()]
+            return {name: {(file, name) for file in files} for name in given or have}
+        if isinstance(tree, exp.Update | exp.Merge):
+            return self._assigned(tree, before, after)
+        query = tree.args.get("expression")
         if not isinstance(tree, exp.Create | exp.Insert) or not isinstance(query, exp.Query | exp.Values):
             return {} if query is None and isinstance(tree, exp.Create) else unknown
         if isinstance(query, exp.Values):
@@ -131,11 +137,9 @@ class _Finder:
         if clause := tree.args.get("with_"):
             query.set("with_", clause)
         schema: _Schema = {}
-        for number, table in enumerate(list(reads.tables(query, None))):
-            self._rename(table, f"t{number}", schema, before, after)
-        if query.find(exp.Columns):
+        found = self._selected(query, schema, before, after)
+        if found is None:
             return unknown
-        found = _lineage(query, schema)
         if "*" in found:  # the columns of a file or frame are not known, but they keep their names
             whole = isinstance(query, exp.Select) and len(query.expressions) == 1 and not query.args.get("joins")
             known = list(schema.values())
@@ -143,8 +147,6 @@ class _Finder:
             return {name: {(known[0][0] or "", name)} for name in have} if same else unknown
         if tree.args.get("by_name"):
             return found
-        place = tree.this
-        given = [part.name for part in place.expressions] if isinstance(place, exp.Schema) else []
         given = given or (list(found) if isinstance(tree, exp.Create) else have)
         if len(given) != len(found):
             return unknown
@@ -153,6 +155,42 @@ class _Finder:
             return named
         lower = {name.lower() for name in given}
         return {name: None for name in have if name.lower() not in lower} | named
+
+    def _assigned(self, tree: exp.Expr, before: int, after: int) -> _Found:
+        """The columns that an UPDATE or MERGE sets; None where it does not write down to what."""
+        from sqlglot import exp
+
+        other = tree.args["using"] if isinstance(tree, exp.Merge) else None
+        start = tree.args.get("from_")
+        others = [other] if other is not None else [start.this] if start is not None else []
+        found: _Found = {}
+        for assigned in _assignments(tree):
+            if assigned is None:
+                return dict.fromkeys(self.columns(after))
+            query = exp.select(*(exp.alias_(value.copy(), name, quoted=True) for name, value in assigned.items()))
+            query = query.from_(tree.this.copy())
+            for one in others:
+                query.append("joins", exp.Join(this=one.copy(), kind="CROSS"))
+            if clause := tree.args.get("with_"):
+                query.set("with_", clause.copy())
+            for name, sources in (self._selected(query, {}, before, after) or dict.fromkeys(assigned)).items():
+                itself = {pair for pair in sources or () if pair == (self._called(before), name)}
+                known = found.get(name, set())
+                found[name] = None if known is None or sources is None else known | (sources - itself)
+        return found
+
+    def _called(self, snapshot: int) -> str:
+        """The name of the table at a snapshot."""
+        row = self._names.of(self._relation.id, snapshot)
+        return row.full_name if row else self._relation.name
+
+    def _selected(self, query: exp.Expr, schema: _Schema, before: int, after: int) -> _Found | None:
+        """The sources of what a query gives; None where COLUMNS(…) hides what that is."""
+        from sqlglot import exp
+
+        for number, table in enumerate(list(reads.tables(query, None))):
+            self._rename(table, f"t{number}", schema, before, after)
+        return None if query.find(exp.Columns) else _lineage(query, schema)
 
     def _rename(self, table: exp.Table, short: str, schema: _Schema, before: int, after: int) -> None:
         """Put a plain name in the place of a table, file or function, and remember what it stands for."""
@@ -182,10 +220,32 @@ class _Finder:
         ]
         if len(noted) == 1 and not named.schema:
             return noted[0]
-        resolver = Resolver(self._names.at, self._names.moment)
+        resolver = Resolver(self._names.at, self._names.moment, self._names.macro)
         read = resolver.read(named, before)
         made_in_the_same_commit = read.id is None and read.kind == "table"
         return resolver.read(named, after) if made_in_the_same_commit else read
+
+
+def _assignments(tree: exp.Expr) -> Iterator[dict[str, exp.Expr] | None]:
+    """The columns that each part of an UPDATE or MERGE sets, and to what; None where it is not written down."""
+    from sqlglot import exp
+
+    if isinstance(tree, exp.Update):
+        yield {part.this.name: part.expression for part in tree.expressions}
+        return
+    for when in tree.args["whens"].expressions:
+        then = when.args["then"]
+        if isinstance(then, exp.Update):
+            pairs = then.expressions
+            yield {p.this.name: p.expression for p in pairs} if _written(pairs, exp.EQ) else None
+        elif isinstance(then, exp.Insert):
+            names, values = then.this, then.expression
+            written = isinstance(names, exp.Tuple) and isinstance(values, exp.Tuple)
+            yield dict(zip((n.name for n in names.expressions), values.expressions, strict=True)) if written else None
+
+
+def _written(pairs: Any, kind: type) -> bool:
+    return isinstance(pairs, list) and bool(pairs) and all(isinstance(pair, kind) for pair in pairs)
 
 
 def _last(name: str) -> str:

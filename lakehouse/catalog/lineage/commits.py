@@ -13,8 +13,8 @@ import msgspec
 
 from lakehouse.catalog.lineage import reads
 from lakehouse.catalog.lineage.recording import UNKNOWN, Entry, Read, Resolver
-from lakehouse.catalog.metadata import Metadata
-from lakehouse.catalog.names import shown
+from lakehouse.catalog.metadata import Metadata, Relation
+from lakehouse.catalog.names import shown, split
 from lakehouse.catalog.notes import ANEW, COMPACT
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ class Names:
             f" USING (schema_id) WHERE o.begin_snapshot <= {version} ORDER BY o.begin_snapshot",
         )
         self.moment = metadata.resolve
+        self.macro = metadata.macro
         self.by_id: dict[int, list[Row]] = defaultdict(list)
         self.born: dict[int, list[Row]] = defaultdict(list)
         """What was created at each snapshot."""
@@ -109,6 +110,12 @@ class Names:
         """What had that name at a snapshot, or else had it last before."""
         found = self._by_name.get((schema.lower(), name.lower()), ())
         return self.at(schema, name, snapshot) or next((r for r in reversed(found) if r.begin <= snapshot), None)
+
+    def last(self, id: int) -> int | None:
+        """Of a table or view that was dropped: the last snapshot that had it; None while it is there."""
+        ends = [row.end for row in self.by_id.get(id, ())]
+        known = [end for end in ends if end is not None]
+        return max(known) - 1 if known and len(known) == len(ends) else None
 
     def of(self, id: int, snapshot: int) -> Row | None:
         """The table or view of that id as it was at a snapshot, or last before."""
@@ -204,13 +211,13 @@ class Commit:
         parsed = reads.uses(note.sql)
         if parsed is None:
             return None
-        resolver = Resolver(self._lookup, self._names.moment)
+        resolver = Resolver(self._lookup, self._names.moment, self._names.macro)
         entries = []
         for use in parsed:
             if use.target is None or use.temporary:
                 continue
             schema, name = resolver.place(use.target)
-            sources = tuple(resolver.read(named, self.id - 1) for named in use.sources)
+            sources = resolver.reads(use.sources, self.id - 1)
             entries.append(Entry(use.operation, shown(schema, name), None, sources))
         return entries
 
@@ -308,6 +315,13 @@ def commits(catalog: Catalog, names: Names, version: int) -> list[Commit]:
         if id not in live:
             live[id] = Commit(id, message, changes or "", note, names)
     return [live[id] for id in sorted(live) if id <= version and live[id].written]
+
+
+def dropped(catalog: Catalog, name: str, version: int) -> Relation | None:
+    """The table or view that had a name last before a snapshot, where nothing has it now."""
+    schema, short = split(name)
+    row = Names(catalog.metadata, version).at_or_before(schema, short, version)
+    return None if row is None else Relation(row.id, row.schema, row.name, row.kind, None, None, row.sql)
 
 
 def _decoded(note: str | bytes | None) -> Note:

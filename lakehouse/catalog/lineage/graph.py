@@ -165,6 +165,7 @@ def lineage(
         raise LakehouseError(f"depth must be a whole number from 1, not {depth!r}", hint="None: as far as it goes")
     names = Names(catalog.metadata, version)
     graph = _Graph(names, commits(catalog, names, version), version, depth)
+    last = names.last(relation.id)  # of a dropped table: the last snapshot that had it
     root = graph.table(relation.id, relation.kind, shown(relation.schema, relation.name))
     if direction != "down":
         graph.up(root, relation.id)
@@ -174,7 +175,7 @@ def lineage(
     def columns() -> Columns:
         from lakehouse.catalog.lineage.columns import columns as find
 
-        return find(catalog, names, graph.steps_of(relation.id, version), relation, version)
+        return find(catalog, names, graph.steps_of(relation.id, version), relation, version if last is None else last)
 
     nodes, edges = graph.finished()
     return Lineage(graph.nodes[root], nodes, edges, direction, depth, version, columns)
@@ -359,11 +360,11 @@ class _Graph:
         return [(row, self._view_reads(row, self._version if row.end is None else row.end - 1)) for row in rows]
 
     def _view_reads(self, view: Row, snapshot: int) -> tuple[Read, ...]:
-        resolver = Resolver(self._names.at_or_before, self._names.moment)
+        resolver = Resolver(self._names.at_or_before, self._names.moment, self._names.macro)
         found = reads.query(view.sql or "")
         if found is None:
             return (Read(UNKNOWN, view.full_name),)
-        return tuple(dict.fromkeys(resolver.read(named, snapshot) for named in found))
+        return resolver.reads(found, snapshot)
 
     def _source(self, read: Read) -> str:
         found = key(read)

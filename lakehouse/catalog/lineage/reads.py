@@ -43,7 +43,8 @@ _CHANGES = frozenset("table_changes table_insertions table_deletions".split())
 class Named:
     """A source, or the target, as a statement names it."""
 
-    kind: Literal["table", "file", "function"]
+    kind: Literal["table", "file", "function", "call"]
+    """`function`: it gives a table; `call`: it gives a value, and may be a macro that reads tables."""
     name: str
     """Of a file: its path or pattern, or `$parameter`; of a function: how it is called."""
     schema: str = ""
@@ -160,8 +161,18 @@ def _use(tree: exp.Expr) -> Use | None:
     sources = list(dict.fromkeys(named for table in tables(tree, written) for named in named_sources(table)))
     if isinstance(tree, exp.Copy):
         sources += [Named("file", file.name) for file in tree.args.get("files") or ()]
+    sources += calls(tree)
     temporary = isinstance(tree, exp.Create) and tree.find(exp.TemporaryProperty) is not None
     return Use(operation, _named(written), tuple(sources), temporary)
+
+
+def calls(tree: exp.Expr) -> list[Named]:
+    """The functions that sqlglot does not know, each once: macros are among them."""
+    from sqlglot import exp
+
+    found = tree.find_all(exp.Anonymous)
+    names = (call.name for call in found if not isinstance(call.parent, exp.Table | exp.Dot))
+    return [Named("call", name) for name in dict.fromkeys(names)]
 
 
 def tables(node: exp.Expr, written: exp.Table | None, hidden: frozenset[str] = frozenset()) -> Iterator[exp.Table]:

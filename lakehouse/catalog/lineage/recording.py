@@ -81,6 +81,8 @@ class Known(Protocol):
 
 Lookup = Callable[[str, str, int], Known | None]
 """The table or view of that schema and name at a snapshot."""
+Macro = Callable[[str, int], tuple[str, ...]]
+"""The queries of the macro of that name at a snapshot."""
 
 
 def headline(text: str) -> str:
@@ -157,7 +159,9 @@ class Recorder:
         if local.get("moved"):
             database, schema = connection.execute("SELECT current_database(), current_schema()").fetchall()[0]
         temporary: dict[str, tuple[Read, ...]] = local.setdefault("temporary", {})
-        resolver = Resolver(self._lookup, self._metadata.resolve, database=database, schema=schema)
+        resolver = Resolver(
+            self._lookup, self._metadata.resolve, self._metadata.macro, database=database, schema=schema
+        )
         snapshot = self._metadata.current()
         entries = []
         for use in found:
@@ -194,7 +198,7 @@ class Recorder:
                 return (_frame(frame, frames[frame], resolver),)
             if named.name.lower() in temporary:
                 return temporary[named.name.lower()]
-        return (resolver.read(named, snapshot),)
+        return resolver.reads((named,), snapshot)
 
     def _lookup(self, schema: str, name: str, snapshot: int) -> Known | None:
         there = visible(snapshot, "o")
@@ -224,15 +228,23 @@ class Resolver:
     Args:
         lookup: finds tables and views.
         moment: the snapshot id that a time or id means.
+        macro: the queries of a macro of the lake at a snapshot; none where there is no such macro.
         database: where the statement ran: `lake`, unless somebody went elsewhere with USE.
         schema: the schema of names without one.
     """
 
     def __init__(
-        self, lookup: Lookup, moment: Callable[[str], int], *, database: str = ALIAS, schema: str = "main"
+        self,
+        lookup: Lookup,
+        moment: Callable[[str], int],
+        macro: Macro,
+        *,
+        database: str = ALIAS,
+        schema: str = "main",
     ) -> None:
         self._lookup = lookup
         self._moment = moment
+        self._macro = macro
         self._database = database
         self._schema = schema
 
@@ -242,8 +254,15 @@ class Resolver:
             return "main", named.name  # lake.orders
         return named.schema or ("main" if named.catalog else self._schema), named.name
 
+    def reads(self, found: Iterable[Named], snapshot: int, depth: int = 0) -> tuple[Read, ...]:
+        """What names mean, each once; functions of values only where they are macros that read something."""
+        known = (self.read(named, snapshot, depth) for named in found)
+        return tuple(dict.fromkeys(read for read in known if read.kind != "call"))
+
     def read(self, named: Named, snapshot: int, depth: int = 0) -> Read:
         """What a name means; a file where there is no table of that name and it looks like one, as DuckDB does."""
+        if named.kind in ("function", "call"):
+            return self._called(named, snapshot, depth)
         if named.kind != "table":
             return Read(named.kind, named.name)
         if named.catalog.lower() not in ("", ALIAS) or (not named.schema and self._database != ALIAS):
@@ -261,13 +280,23 @@ class Resolver:
         full = shown(found.schema, found.name)
         inner: tuple[Read, ...] = ()
         if found.kind == "view" and depth < _DEPTH:
-            # A view's own names are those of the lake's default schema, wherever it is asked from.
-            plain = Resolver(self._lookup, self._moment)
-            named_there = reads.query(found.sql or "")
-            inner = tuple(plain.read(one, snapshot, depth + 1) for one in named_there or ())
-            if named_there is None:
-                inner = (Read(UNKNOWN, full),)
-        return Read(found.kind, full, found.id, snapshot, reads=tuple(dict.fromkeys(inner)))
+            inner = self._inside(found.sql or "", full, snapshot, depth)
+        return Read(found.kind, full, found.id, snapshot, reads=inner)
+
+    def _called(self, named: Named, snapshot: int, depth: int) -> Read:
+        """A function; if it is a macro of the lake, with what that reads."""
+        name = named.name.partition("(")[0]
+        bodies = self._macro(name, snapshot) if depth < _DEPTH else ()
+        inner = [read for body in bodies for read in self._inside(body, name, snapshot, depth)]
+        if named.kind == "call":
+            return Read("function", name, reads=tuple(dict.fromkeys(inner))) if inner else Read("call", name)
+        return Read("function", named.name, reads=tuple(dict.fromkeys(inner)))
+
+    def _inside(self, sql: str, name: str, snapshot: int, depth: int) -> tuple[Read, ...]:
+        """What the query of a view or macro reads; its names are those of the default schema, wherever it is asked."""
+        plain = Resolver(self._lookup, self._moment, self._macro)
+        found = reads.query(sql)
+        return (Read(UNKNOWN, name),) if found is None else plain.reads(found, snapshot, depth + 1)
 
 
 def _bound(name: str, values: Any) -> str:
@@ -298,5 +327,5 @@ def _frame(name: str, value: Any, resolver: Resolver) -> Read:
     inner: tuple[Read, ...] = ()
     facts = [getattr(value, name, None) for name in ("kind", "sql", "snapshot")]  # of a frame these may be columns
     if [type(fact) for fact in facts] == [str, str, int] and facts[0] == "read":
-        inner = tuple(resolver.read(one, value.snapshot) for one in reads.query(value.sql) or ())
+        inner = resolver.reads(reads.query(value.sql) or (), value.snapshot)
     return Read("frame", name, reads=inner)

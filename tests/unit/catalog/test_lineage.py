@@ -371,13 +371,106 @@ def test_columns(orders):
         "one": (("summary", "total"),),
     }
     orders.sql("UPDATE t SET one = raw.id FROM raw WHERE raw.id = t.id")
-    assert of(orders, "t").columns["one"] is None
+    assert of(orders, "t").columns["one"] == (("raw", "id"), ("summary", "total"))
     assert of(orders, "t").columns["id"] == (("clean", "id"),)
     orders.sql("CREATE TABLE star AS SELECT COLUMNS('c.*') FROM clean")
     assert set(of(orders, "star").columns.values()) == {None}
 
 
 ODD = 'a "b" <c>&\n]; n1 --> n2 `x` %%'
+
+
+@pytest.mark.parametrize(
+    ("statement", "wanted"),
+    [
+        ("UPDATE t SET a = s.x + s.y, b = 1 FROM s WHERE s.id = t.id", {"a": {("s", "x"), ("s", "y")}}),
+        ("UPDATE t AS u SET a = z.x FROM s AS z WHERE z.id = u.id", {"a": {("s", "x")}}),
+        ("UPDATE t SET a = a + 1, b = a", {"b": {("t", "a")}}),
+        ("UPDATE t SET a = (SELECT max(y) FROM s), b = id + 1", {"a": {("s", "y")}, "b": {("t", "id")}}),
+        (
+            "WITH q AS (SELECT id, x * y AS z FROM s) UPDATE t SET a = q.z FROM q WHERE q.id = t.id",
+            {"a": {("s", "x"), ("s", "y")}},
+        ),
+        (
+            (
+                "MERGE INTO t USING s ON t.id = s.id WHEN MATCHED THEN UPDATE SET a = s.x, b = t.b + s.y"
+                " WHEN NOT MATCHED THEN INSERT (id, a) VALUES (s.id, s.y)"
+            ),
+            {"id": {("s", "id")}, "a": {("s", "x"), ("s", "y")}, "b": {("s", "y")}},
+        ),
+        (
+            (
+                "MERGE INTO t USING (SELECT id, x + y AS w FROM s) AS q ON t.id = q.id"
+                " WHEN MATCHED THEN UPDATE SET a = q.w WHEN NOT MATCHED THEN INSERT (id) VALUES (q.id)"
+            ),
+            {"id": {("s", "id")}, "a": {("s", "x"), ("s", "y")}},
+        ),
+        ("MERGE INTO t USING s ON t.id = s.id WHEN MATCHED THEN DELETE", {}),
+    ],
+)
+def test_columns_that_update_and_merge_write(lake, statement, wanted):
+    lake.sql("CREATE TABLE s AS SELECT 1 AS id, 2 AS x, 3 AS y")
+    lake.sql("CREATE TABLE t (id INTEGER, a INTEGER, b INTEGER); INSERT INTO t VALUES (1, 0, 0), (2, 0, 0)")
+    lake.sql(statement)
+    found = of(lake, "t").columns
+    assert {name: set(pairs) for name, pairs in found.items()} == {"id": set(), "a": set(), "b": set()} | wanted
+    assert of(lake, "t").complete
+
+
+def test_columns_that_copy_fills_and_what_is_not_written_down(lake, tmp_path):
+    path = tmp_path / "f.csv"
+    path.write_text("p,q\n1,2\n")
+    lake.sql(f"CREATE TABLE t (a INTEGER, b INTEGER, c INTEGER); COPY t (b, a) FROM '{path}'")
+    assert of(lake, "t").columns == {"a": ((str(path), "a"),), "b": ((str(path), "b"),), "c": ()}
+    lake.sql("CREATE TABLE s AS SELECT 1 AS a, 2 AS b, 9 AS c")
+    lake.sql("MERGE INTO t USING s ON t.c = s.c WHEN NOT MATCHED THEN INSERT")
+    assert of(lake, "t").columns == {"a": None, "b": None, "c": None}
+
+
+def test_macros_lead_to_the_tables_that_they_read(lake):
+    lake.sql("CREATE TABLE s AS SELECT 1 AS id, 2 AS x")
+    lake.sql(
+        "CREATE MACRO up_to(n) AS TABLE SELECT id, x FROM s WHERE id < n; CREATE MACRO all_of() AS TABLE FROM up_to(9)"
+    )
+    lake.sql("CREATE MACRO most(v) AS v + (SELECT max(x) FROM s); CREATE MACRO twice(v) AS 2 * v")
+    lake.sql("CREATE TABLE a AS FROM up_to(3); CREATE TABLE b AS FROM all_of(); CREATE TABLE c AS SELECT most(1) AS m")
+    lake.sql("CREATE TABLE d AS SELECT twice(2) AS two; CREATE VIEW v AS SELECT most(id) AS m FROM all_of()")
+    assert sources(of(lake, "a")) == {("function", "up_to(3)"), ("table", "s"), *made_of_s()}
+    assert sources(of(lake, "b")) == {("function", "all_of()"), ("function", "up_to(9)"), ("table", "s"), *made_of_s()}
+    assert sources(of(lake, "c")) == {("function", "most"), ("table", "s"), *made_of_s()}
+    assert ("table", "s") in sources(of(lake, "v"))
+    assert not {("table", "s"), ("function", "twice")} & sources(of(lake, "d"))
+    assert {("table", "a"), ("table", "b"), ("table", "c"), ("view", "v")} <= made(of(lake, "s"))
+    lake.sql("DROP MACRO TABLE up_to")  # what it read then stands in the note
+    assert ("table", "s") in sources(of(lake, "a"))
+
+
+def made_of_s():
+    return {("query", "CREATE TABLE s AS SELECT 1 AS id, 2 AS x")}
+
+
+def test_a_dropped_table_is_found_by_its_last_name(orders, tmp_path):
+    orders.sql("ALTER TABLE summary RENAME TO totals; CREATE TABLE best AS SELECT max(total) AS m FROM totals")
+    columns = of(orders, "totals").columns
+    orders.catalog.drop("totals")
+    found = orders.catalog.lineage("totals")
+    assert found.root.dropped
+    assert found.columns == columns
+    assert {("view", "clean"), ("table", "raw"), ("file", str(tmp_path / "orders.csv"))} <= sources(found)
+    assert made(found) == {("table", "best")}
+    orders.sql("DROP VIEW clean")
+    assert ("table", "raw") in sources(orders.catalog.lineage("clean", "up", 1))
+    orders.sql("CREATE TABLE totals AS SELECT 1 AS new")
+    assert not orders.catalog.lineage("totals").root.dropped  # what has the name now comes first
+    with pytest.raises(LakehouseError, match="no table or view 'nothing'"):
+        orders.catalog.lineage("nothing")
+    orders.catalog.drop("best")
+    path = str(tmp_path / "lake")
+    orders.close()
+    shown = CliRunner().invoke(main, ["--lake", path, "lineage", "best"])
+    assert shown.exit_code == 0
+    assert shown.output.startswith("best (table, dropped)")
+    assert CliRunner().invoke(main, ["--lake", path, "lineage", "never"]).exit_code == 1
 
 
 def test_schemas(lake):

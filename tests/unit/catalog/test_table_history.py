@@ -116,7 +116,7 @@ def test_changes_of_a_view_and_of_odd_columns_are_refused(lake, table):
     view = lake.catalog.create_view("v", "SELECT id FROM t")
     with pytest.raises(errors.QueryError, match="is a view"):
         view.changes(0)
-    lake.sql("CREATE TABLE odd (rowid BIGINT)")
+    lake.sql("CREATE TABLE odd (snapshot_id BIGINT)")
     with pytest.raises(errors.QueryError, match="rename"):
         lake.catalog.table("odd").changes(0)
     lake.sql("CREATE TABLE same (change_type VARCHAR)")
