@@ -23,12 +23,17 @@ $(VENV)/.demo: $(BIN)/uv pyproject.toml constraints.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[demo]'
 	@touch $@
 
-$(VENV)/.bench: $(BIN)/uv pyproject.toml constraints.txt
+$(VENV)/.test: $(BIN)/uv pyproject.toml constraints.txt
 	@echo "Installing lakehouse with all that its tests need …"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[bench]'
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[test]'
 	@touch $@ $(VENV)/.demo
 
-setup: $(VENV)/.bench ## Make .venv with everything for working on lakehouse
+$(VENV)/.bench: $(BIN)/uv pyproject.toml constraints.txt
+	@echo "Installing what the benchmarks compare with …"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[bench]'
+	@touch $@ $(VENV)/.test $(VENV)/.demo
+
+setup: $(VENV)/.test ## Make .venv with everything for working on lakehouse
 	@sh scripts/system-packages.sh
 
 demo: $(VENV)/.demo ## Load real data, ask three questions, write a page
@@ -37,13 +42,13 @@ demo: $(VENV)/.demo ## Load real data, ask three questions, write a page
 lab: $(VENV)/.demo ## Open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
 
-check: $(VENV)/.bench ## Lint, types and the floors
+check: $(VENV)/.test ## Lint, types and the floors
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-test: $(VENV)/.bench check ## Check, then run all tests
+test: $(VENV)/.test check ## Check, then run all tests
 	@sh scripts/system-packages.sh
 	@$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 

@@ -27,6 +27,7 @@ def inputs_of(sql: str, catalog: Catalog, snapshot: int) -> list[dict[str, Any]]
     resolver = Resolver(
         lambda schema, name, at: catalog.metadata.relations(at).get((schema.lower(), name.lower())),
         catalog.resolve,
+        catalog.metadata.macro,
     )
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
 
@@ -44,12 +45,13 @@ def inputs_of(sql: str, catalog: Catalog, snapshot: int) -> list[dict[str, Any]]
     except Exception:  # whatever its parser stumbles over: the query itself ran
         return None
     for tree in trees:
-        for table in reads.tables(tree, reads.target(tree)):
-            for named in reads.named_sources(table):
-                try:
-                    add(resolver.read(named, snapshot))
-                except LakehouseError:  # the snapshot that it names has expired meanwhile
-                    found.setdefault(("table", named.name), {"kind": "table", "name": named.name})
+        tables = reads.tables(tree, reads.target(tree))
+        for named in (*(one for table in tables for one in reads.named_sources(table)), *reads.calls(tree)):
+            try:
+                if (read := resolver.read(named, snapshot)).kind != "call":
+                    add(read)
+            except LakehouseError:  # the snapshot that it names has expired meanwhile
+                found.setdefault(("table", named.name), {"kind": "table", "name": named.name})
     return list(found.values())
 
 
