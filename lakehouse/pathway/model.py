@@ -257,6 +257,23 @@ def digest(content: Any) -> str:
     return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
 
 
+def gist(content: Any, *, meaning: bool = False) -> Any:
+    """What of a content is searched: all of it; of a recorded analysis not the rows and times of its steps.
+
+    Args:
+        content: of a trace.
+        meaning: leave out its SQL as well.
+    """
+    if not isinstance(content, dict) or not isinstance(content.get("question"), str):
+        return content
+    steps = content.get("steps")
+    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+        return content
+    inputs = [one.get("name") for step in steps for one in step.get("inputs") or () if isinstance(one, dict)]
+    run = [] if meaning else [*(step.get("sql") for step in steps), *inputs]
+    return [text for text in (content["question"], content.get("conclusion"), *run) if isinstance(text, str)]
+
+
 def words(content: Any) -> str:
     """All text in a content as it was read from the journal, keys too, as it is searched."""
     found: list[str] = []
@@ -274,7 +291,7 @@ def words(content: Any) -> str:
         elif value is not None and not isinstance(value, bool):
             found.append(str(value))
 
-    walk(content)
+    walk(gist(content))
     return " ".join(found)
 
 
@@ -282,6 +299,7 @@ def prose(content: Any) -> str:
     """The text in a content without its keys and numbers, for its meaning."""
     if isinstance(content, str):
         return content
+    content = gist(content, meaning=True)
     inner = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
     return " ".join(filter(None, map(prose, inner)))
 

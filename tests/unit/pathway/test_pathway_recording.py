@@ -221,6 +221,18 @@ def test_similar_questions_are_found(flights):
     assert [one.trace.content["question"] for one in found] == ["why are evening flights late"]
 
 
+def test_its_rows_are_not_searched(flights):
+    with flights.pathway.record("which carrier is late") as p:
+        flights.sql("SELECT 'needle' AS hay FROM flights LIMIT 1")
+        flights.sql("SELECT 'nee' || 'dle' AS hay")
+        p.conclude("none of them")
+    flights.sql("CREATE TABLE straw AS SELECT 'grain' AS a")
+    with flights.pathway.record("what is in the barn"):
+        flights.sql("SELECT * FROM straw")
+    for word, found in (("needle", 1), ("carrier", 1), ("none", 1), ("straw", 1), ("grain", 0), ("columns", 0)):
+        assert len(flights.pathway.search(word, mode="lexical")) == found, word
+
+
 def test_it_is_shown_in_a_notebook(flights):
     with flights.pathway.record("q") as p:
         flights.sql("SELECT count(*) AS n FROM flights WHERE delay < 5")
