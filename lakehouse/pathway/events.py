@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from lakehouse.pathway.model import digest, words
-from lakehouse.pathway.words import BLOCK, SMALL, Terms, add_to_tail, label_number, seal
+from lakehouse.pathway.words import Terms, add_to_tail, label_number, seal
 
 # A trace has the number of its first text, so that one number serves for both.
 SCHEMA = """
@@ -34,6 +34,7 @@ CREATE INDEX event_later ON event (trace, seq) WHERE op <> 'add'
 DIGESTS = "CREATE INDEX IF NOT EXISTS trace_digest ON trace (digest)"
 
 _FLUSH = 2000
+_REMEMBERED = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class Applying:
     def _keep(self, seq: int, at: str, trace: int, version: int, text: _Text) -> None:
         self._versions.append((self._next, seq, trace, version, at, text.content))
         self._texts.append(text.words)
-        if len(self._known_labels) > BLOCK:
+        if len(self._known_labels) > _REMEMBERED:
             self._known_labels.clear()
         for label in text.labels:
             if label not in self._known_labels:
@@ -150,7 +151,7 @@ class Applying:
             rows.append((*version, self._length, self._mark))
         self._connection.executemany("INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         add_to_tail(self._connection, first, terms, self._labels)
-        seal(self._connection, BLOCK)
+        seal(self._connection, small=False)
         self._connection.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?)", self._events)
         for held in (self._versions, self._texts, self._labels, self._events):
             held.clear()
@@ -158,7 +159,7 @@ class Applying:
     def finish(self) -> None:
         """At the end of all events: what makes the next readers fast."""
         self.flush()
-        seal(self._connection, SMALL)
+        seal(self._connection, small=True)
         self._connection.execute(DIGESTS)
 
 

@@ -58,6 +58,8 @@ class Vectors:
         self._np = np
         self._index = index
         self._embedder = embedder
+        # Sums of products of such small whole numbers are exact, in whatever order they are added.
+        self._number = np.float32 if embedder.dimension <= 1024 else np.float64
         self._width = -(-embedder.dimension // 64)
         self._row = np.dtype([("mark", "<u4"), ("check", "<u4"), ("vector", "i1", (embedder.dimension,))])
         self._open: tuple[tuple[int, ...], Any, Any] | None = None
@@ -119,9 +121,9 @@ class Vectors:
             raise Damaged
         if not np.array_equal(codes[texts], self._signs(vectors)):
             raise Damaged
-        wide = vectors.astype(np.int32)
-        dots, own = wide @ asked.astype(np.int32), (wide * wide).sum(axis=1)
-        cosines = dots / np.sqrt(np.maximum(own, 1).astype(np.float64) * float((asked.astype(np.int64) ** 2).sum()))
+        wide, other = vectors.astype(self._number), asked.astype(self._number)
+        dots, own = wide @ other, np.einsum("ij,ij->i", wide, wide)
+        cosines = dots / np.sqrt(np.maximum(own, 1).astype(np.float64) * float(other @ other))
         order = np.lexsort((texts, -cosines))
         return [(int(texts[n]), float(cosines[n])) for n in order if dots[n] > 0]
 

@@ -259,8 +259,9 @@ def add_to_tail(
     connection.executemany("INSERT INTO tail VALUES (?, ?, ?)", rows)
 
 
-def seal(connection: sqlite3.Connection, at_least: int) -> None:
-    """Make blocks of the tail while it has so many texts; blocks that stayed small are made one."""
+def seal(connection: sqlite3.Connection, *, small: bool) -> None:
+    """Make blocks of the tail while it has enough texts for one, or for a small one; small ones are made one later."""
+    at_least = SMALL if small else BLOCK
     while True:
         first, count = connection.execute("SELECT min(text), count(*) FROM tail").fetchone()
         if count < at_least:
