@@ -60,12 +60,12 @@ def scored(page):
 @pytest.mark.parametrize(
     ("query", "lexical", "semantic", "hybrid"),
     [
-        ("late flights", ["delays", "carriers", "rain"], "delays carriers", "delays carriers rain"),
-        ("delayed planes", [], "delays age", "delays age"),
+        ("late flights", ["delays", "carriers", "rain"], "delays carriers rain age", "delays carriers rain age"),
+        ("delayed planes", [], "delays rain age", "delays rain age"),
         ("storm weather", [], "wind rain", "wind rain"),
-        ("income of clients", [], "money", "money"),
+        ("income of clients", [], "refunds money", "refunds money"),
         ("customer", ["money", "refunds"], "money refunds", "money refunds"),
-        ("free bytes on the hard drive", ["age", "wind"], "storage", "age"),
+        ("free bytes on the hard drive", ["age", "wind"], "storage refunds", "age storage wind refunds"),
     ],
 )
 def test_the_ranking_of_a_fixed_corpus(memory, query, lexical, semantic, hybrid):
@@ -141,10 +141,8 @@ def test_another_embedder_has_vectors_of_its_own(tmp_path):
     letters.add("aaaa bb", uid="a")
     letters.add("bbbb a", uid="b")
     letters.add("123", uid="none")
-    assert scored(letters.search("ab", mode="semantic", explain=True)) == [
-        ("b", pytest.approx(5 / 34**0.5, abs=0.01), {"words": {}, "cosine": pytest.approx(5 / 34**0.5, abs=0.01)}),
-        ("a", pytest.approx(6 / 40**0.5, abs=0.01), {"words": {}, "cosine": pytest.approx(6 / 40**0.5, abs=0.01)}),
-    ] or uids(letters.search("b", mode="semantic")) == ["b", "a"]
+    cosines = {found.trace.uid: found.score for found in letters.search("ab", mode="semantic")}
+    assert cosines == {"a": pytest.approx(6 / 40**0.5, abs=0.01), "b": pytest.approx(5 / 34**0.5, abs=0.01)}
     assert uids(letters.search("b", mode="semantic")) == ["b", "a"]
     assert uids(letters.search("789", mode="semantic")) == []
     assert uids(letters.search("123", mode="hybrid")) == ["none"]
