@@ -16,7 +16,6 @@ import msgspec
 from lakehouse.errors import FilterInvalid
 from lakehouse.pathway.filters import Label, condition, labels
 from lakehouse.pathway.model import Found, SearchPage, Trace
-from lakehouse.pathway.vectors import TIER
 from lakehouse.pathway.words import label_number
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 _BATCH = 1000
 _FEW = 16
 _RRF = 60
+_DEPTH = 1000
 _MAX_LIMIT = 10_000
 
 Ranked = tuple[int, float, dict[str, Any]]
@@ -233,8 +233,8 @@ def _hybrid(view: _View, vectors: Callable[[], Vectors], asked: Asked, wanted: i
     """By reciprocal rank fusion (Cormack, Clarke, Büttcher: SIGIR 2009) of the first thousand of both."""
     open_ended = replace(asked, threshold=None)
     scores = view.ranking.scores(view.index.terms(asked.query or "").values()).narrow(view.mask, None)
-    lexical = {text: rank for rank, text in enumerate(scores.best(TIER), start=1)}
-    nearest = next(_semantic(view, vectors, open_ended, wanted), [])
+    lexical = {text: rank for rank, text in enumerate(scores.best(_DEPTH), start=1)}
+    nearest = next(_semantic(view, vectors, open_ended, wanted), [])[:_DEPTH]
     semantic = {text: (rank, cosine) for rank, (text, cosine, _) in enumerate(nearest, start=1)}
     fused: list[Ranked] = []
     for text in lexical.keys() | semantic.keys():
@@ -244,7 +244,7 @@ def _hybrid(view: _View, vectors: Callable[[], Vectors], asked: Asked, wanted: i
     fused.sort(key=lambda one: (-one[1], one[0]))
     least = asked.threshold if asked.threshold is not None else 0.0
     yield [one for one in fused if one[1] >= least]
-    size, done = 8 * TIER, TIER
+    size, done = 8 * _DEPTH, _DEPTH
     while rest := scores.best(size)[done:]:  # behind them what has a word and no place among those
         ranked = [(text, 1 / (_RRF + rank), rank) for rank, text in enumerate(rest, start=done + 1)]
         yield [

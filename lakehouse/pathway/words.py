@@ -235,8 +235,8 @@ class Scores:
 
         scores, at = self._all, self._among
         if at is None:
-            bound, width = np.float32(0), 1024
-            if count <= len(scores) // width // 2:  # at least so many texts score as high as the best of their row
+            bound, width = np.float32(0), min(1024, len(scores) // (2 * count))
+            if width > 16:  # at least so many texts score as high as the best of their row
                 rows = scores[: len(scores) // width * width].reshape(-1, width).max(axis=1)
                 bound = np.partition(rows, -count)[-count]
             at = np.flatnonzero(scores >= bound) if bound > 0 else np.flatnonzero(scores > 0)

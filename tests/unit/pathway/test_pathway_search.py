@@ -69,7 +69,9 @@ def test_explain_tells_the_words_and_what_each_added(pathway):
 
 def test_a_threshold_leaves_out_weak_results(pathway):
     scores = [found.score for found in pathway.search("late flight", mode="lexical")]
-    assert uids(pathway.search("late flight", mode="lexical", threshold=scores[1])) == uids(pathway.search("late flight", mode="lexical", limit=2))
+    assert uids(pathway.search("late flight", mode="lexical", threshold=scores[1])) == uids(
+        pathway.search("late flight", mode="lexical", limit=2)
+    )
     assert len(pathway.search("late", mode="lexical", threshold=1e9)) == 0
 
 
