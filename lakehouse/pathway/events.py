@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from array import array
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from lakehouse.pathway.model import digest, words
-from lakehouse.pathway.words import Terms, add_to_tail, label_number, seal
+from lakehouse.pathway.words import Terms, add_to_tail, packed_label, seal
 
 # A trace has the number of its first text, so that one number serves for both.
 SCHEMA = """
@@ -72,8 +71,8 @@ class Applying:
         self._versions: list[tuple[Any, ...]] = []
         self._events: list[tuple[Any, ...]] = []
         self._texts: list[str] = []
-        self._labels: list[array[int]] = []
-        self._known_labels: dict[tuple[str, str], int] = {}
+        self._labels: list[bytes] = []
+        self._known_labels: dict[tuple[str, str], bytes] = {}
 
     def apply(self, seq: int, at: str, event: dict[str, Any]) -> None:
         """Apply one event.
@@ -134,8 +133,8 @@ class Applying:
             self._known_labels.clear()
         for label in text.labels:
             if label not in self._known_labels:
-                self._known_labels[label] = label_number(*label)
-        self._labels.append(array("q", {self._known_labels[label] for label in text.labels}))
+                self._known_labels[label] = packed_label(*label)
+        self._labels.append(b"".join({self._known_labels[label] for label in text.labels}))
         self._next += 1
         if len(self._texts) >= _FLUSH:
             self.flush()
@@ -143,10 +142,10 @@ class Applying:
     def flush(self) -> None:
         """Write what was held back."""
         first = self._next - len(self._texts)
-        terms = self._terms.numbers(self._texts)
+        terms = self._terms.of(self._texts)
         rows = []
-        for version, text, numbers in zip(self._versions, self._texts, terms, strict=True):
-            self._length += len(numbers)
+        for version, text, found in zip(self._versions, self._texts, terms, strict=True):
+            self._length += len(found) // 8
             self._mark = zlib.crc32(text.encode(), self._mark)
             rows.append((*version, self._length, self._mark))
         self._connection.executemany("INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)

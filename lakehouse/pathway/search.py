@@ -16,7 +16,7 @@ import msgspec
 from lakehouse.errors import FilterInvalid
 from lakehouse.pathway.filters import Label, condition, labels
 from lakehouse.pathway.model import Found, SearchPage, Trace
-from lakehouse.pathway.words import label_number
+from lakehouse.pathway.words import number, packed_label
 
 if TYPE_CHECKING:
     from lakehouse.pathway.index import Index
@@ -143,7 +143,7 @@ class _View:
         """The texts with the labels that are wanted; None: no label is. The filters are asked of these alone."""
         result: Mask | None = None
         for either in self._wanted:
-            mask = self.ranking.mask(label_number(*label) for label in either)
+            mask = self.ranking.mask(number(packed_label(*label)) for label in either)
             result = mask if result is None else result & mask
         return result
 
