@@ -65,7 +65,7 @@ class Vectors:
         self._open: tuple[tuple[int, ...], Any, Any] | None = None
         self._folder: Path | None = None
 
-    def nearest(self, query: str, texts: int, mask: Mask | None) -> Iterator[list[tuple[int, float]]]:
+    def nearest(self, query: str, texts: int, mask: Mask | None) -> Iterator[tuple[Any, Any]]:
         """The texts by their likeness to a query, in tiers: each best first, the next of less like signs.
 
         Args:
@@ -74,7 +74,7 @@ class Vectors:
             mask: only these; None: all.
 
         Yields:
-            Texts and cosines above 0.
+            Arrays of texts and of their cosines above 0.
 
         Raises:
             Damaged: `forget` and search again.
@@ -110,7 +110,7 @@ class Vectors:
         for path in self._paths():
             path.unlink(missing_ok=True)
 
-    def _cosines(self, codes: Any, rows: Any, texts: Any, asked: Any) -> list[tuple[int, float]]:
+    def _cosines(self, codes: Any, rows: Any, texts: Any, asked: Any) -> tuple[Any, Any]:
         np = self._np
         found = rows[texts]
         vectors = np.ascontiguousarray(found["vector"])
@@ -124,7 +124,7 @@ class Vectors:
         cosines = dots / np.sqrt(np.maximum(found["square"], 1).astype(np.float64) * float(other @ other))
         order = np.lexsort((texts, -cosines))
         order = order[dots[order] > 0]
-        return list(zip(texts[order].tolist(), cosines[order].tolist(), strict=True))
+        return texts[order], cosines[order]
 
     def _checks(self, marks: Any, squares: Any, sums: Any) -> Any:
         """A checksum of each row."""
@@ -195,8 +195,8 @@ class Vectors:
             return False
         files = tuple(fact.st_ino for fact in facts)
         if self._open is None or self._open[0] != files or len(self._open[2]) < texts:
-            codes = np.memmap(self._paths()[0], "<u8", "r", shape=(count, self._width))
-            rows = np.memmap(self._paths()[1], self._row, "r", shape=(count,))
+            codes = np.asarray(np.memmap(self._paths()[0], "<u8", "r", shape=(count, self._width)))
+            rows = np.asarray(np.memmap(self._paths()[1], self._row, "r", shape=(count,)))
             self._open = files, codes, rows
         return self._marked(self._open[2], texts)
 
