@@ -97,6 +97,7 @@ class Vectors:
                 some = near[np.argsort(distances[near], kind="stable")][:size]
             else:
                 some = order[done : done + size]
+            some = np.sort(some)  # near each other in the file
             yield self._cosines(codes, rows, some if among is None else among[some], asked[0])
             if order is None:
                 order = np.argsort(distances, kind="stable")
