@@ -74,6 +74,13 @@ def get(path: str | None, uid: str, as_of: str | None, as_json: bool) -> None:
 @click.option("--retired", is_flag=True, help="Retired ones too.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
 @click.option("--explain", is_flag=True, help="Show which words matched.")
+@click.option(
+    "--mode",
+    type=click.Choice(["auto", "lexical", "semantic", "hybrid"]),
+    default="auto",
+    show_default=True,
+    help="By words, by meaning, by both; auto: by both where the extra 'semantic' is installed, else by words.",
+)
 @labels
 @scoped
 @then
@@ -87,12 +94,13 @@ def search(
     retired: bool,
     limit: int,
     explain: bool,
+    mode: Any,
     tags: tuple[str, ...],
     scopes: tuple[str, ...],
     as_of: str | None,
     as_json: bool,
 ) -> None:
-    """Find traces by the words of QUERY, best first; without words the newest first."""
+    """Find traces by the words and the meaning of QUERY, best first; without a query the newest first."""
     narrowed = None if filters is None else _json(filters, "--filter")
     with opened(path, read_only=True) as lake:
         page = lake.pathway.search(
@@ -104,9 +112,10 @@ def search(
             include_retired=retired,
             limit=limit,
             explain=explain,
+            mode=mode,
             as_of=_when(as_of),
         )
-    rows = [{"score": round(found.score, 3), **_row(found.trace)} for found in page]
+    rows = [{"score": round(found.score, 4), **_row(found.trace)} for found in page]
     if explain:
         rows = [{**row, "why": str(found.why or "")} for row, found in zip(rows, page, strict=True)]
     if as_json:

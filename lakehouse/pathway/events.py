@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from array import array
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from lakehouse.pathway.model import digest, words
-from lakehouse.pathway.words import BLOCK, SMALL, Terms, add_to_tail, label_number, seal
+from lakehouse.pathway.words import Terms, add_to_tail, packed_label, seal
 
 # A trace has the number of its first text, so that one number serves for both.
 SCHEMA = """
@@ -34,6 +33,7 @@ CREATE INDEX event_later ON event (trace, seq) WHERE op <> 'add'
 DIGESTS = "CREATE INDEX IF NOT EXISTS trace_digest ON trace (digest)"
 
 _FLUSH = 2000
+_REMEMBERED = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,8 @@ class Applying:
         self._versions: list[tuple[Any, ...]] = []
         self._events: list[tuple[Any, ...]] = []
         self._texts: list[str] = []
-        self._labels: list[array[int]] = []
-        self._known_labels: dict[tuple[str, str], int] = {}
+        self._labels: list[bytes] = []
+        self._known_labels: dict[tuple[str, str], bytes] = {}
 
     def apply(self, seq: int, at: str, event: dict[str, Any]) -> None:
         """Apply one event.
@@ -129,12 +129,12 @@ class Applying:
     def _keep(self, seq: int, at: str, trace: int, version: int, text: _Text) -> None:
         self._versions.append((self._next, seq, trace, version, at, text.content))
         self._texts.append(text.words)
-        if len(self._known_labels) > BLOCK:
+        if len(self._known_labels) > _REMEMBERED:
             self._known_labels.clear()
         for label in text.labels:
             if label not in self._known_labels:
-                self._known_labels[label] = label_number(*label)
-        self._labels.append(array("q", {self._known_labels[label] for label in text.labels}))
+                self._known_labels[label] = packed_label(*label)
+        self._labels.append(b"".join({self._known_labels[label] for label in text.labels}))
         self._next += 1
         if len(self._texts) >= _FLUSH:
             self.flush()
@@ -142,15 +142,15 @@ class Applying:
     def flush(self) -> None:
         """Write what was held back."""
         first = self._next - len(self._texts)
-        terms = self._terms.numbers(self._texts)
+        terms = self._terms.of(self._texts)
         rows = []
-        for version, text, numbers in zip(self._versions, self._texts, terms, strict=True):
-            self._length += len(numbers)
+        for version, text, found in zip(self._versions, self._texts, terms, strict=True):
+            self._length += len(found) // 8
             self._mark = zlib.crc32(text.encode(), self._mark)
             rows.append((*version, self._length, self._mark))
         self._connection.executemany("INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         add_to_tail(self._connection, first, terms, self._labels)
-        seal(self._connection, BLOCK)
+        seal(self._connection, small=False)
         self._connection.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?)", self._events)
         for held in (self._versions, self._texts, self._labels, self._events):
             held.clear()
@@ -158,7 +158,7 @@ class Applying:
     def finish(self) -> None:
         """At the end of all events: what makes the next readers fast."""
         self.flush()
-        seal(self._connection, SMALL)
+        seal(self._connection, small=True)
         self._connection.execute(DIGESTS)
 
 

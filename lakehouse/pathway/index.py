@@ -28,6 +28,8 @@ from lakehouse.records import Entry, Fault, Position
 FORMAT = 2
 _PATIENCE = 60.0
 _BATCH = 20_000
+_CACHE = 65_536
+"""KiB; what a batch changes should not be written twice."""
 _LIVE = "(SELECT t.*, v.content FROM trace t JOIN version v ON v.id = t.text)"
 # The same columns, each as it was at a position; the latest event that set it decides.
 _SINCE = "event e WHERE e.trace = t.id AND e.op <> 'add' AND e.seq <= :seq"
@@ -130,7 +132,9 @@ class Index:
                     self._move()
                     connection = self._connection()
                 with self._alone():
+                    connection.execute(f"PRAGMA cache_size = -{_CACHE}")
                     faults = self._apply(connection)
+                    connection.execute("PRAGMA cache_size = -2000")
                 if faults and self.path == self.beside:
                     self._journal.isolate(faults)
         self._local.seen = seen

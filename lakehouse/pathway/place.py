@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import sqlite3
 import tempfile
 from pathlib import Path
 from urllib.parse import quote
@@ -39,6 +38,8 @@ def as_it_is(path: Path) -> str | None:
     A file in WAL mode is read with the help of two others. If another process has it open they are there; if not,
     nobody changes the file, unless what was left in its log has not come into it yet.
     """
+    import sqlite3  # which who has no traces never needs
+
     if not path.exists():
         return None
     log = path.with_name(path.name + "-wal")

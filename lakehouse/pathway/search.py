@@ -6,7 +6,7 @@ import base64
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,7 @@ import msgspec
 from lakehouse.errors import FilterInvalid
 from lakehouse.pathway.filters import Label, condition, labels
 from lakehouse.pathway.model import Found, SearchPage, Trace
-from lakehouse.pathway.vectors import TIER
-from lakehouse.pathway.words import label_number
+from lakehouse.pathway.words import number, packed_label
 
 if TYPE_CHECKING:
     from lakehouse.pathway.index import Index
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 _BATCH = 1000
 _FEW = 16
 _RRF = 60
+_DEPTH = 1000
 _MAX_LIMIT = 10_000
 
 Ranked = tuple[int, float, dict[str, Any]]
@@ -143,7 +143,7 @@ class _View:
         """The texts with the labels that are wanted; None: no label is. The filters are asked of these alone."""
         result: Mask | None = None
         for either in self._wanted:
-            mask = self.ranking.mask(label_number(*label) for label in either)
+            mask = self.ranking.mask(number(packed_label(*label)) for label in either)
             result = mask if result is None else result & mask
         return result
 
@@ -222,35 +222,39 @@ def _lexical(view: _View, _: Callable[[], Vectors], asked: Asked, wanted: int) -
 
 def _semantic(view: _View, vectors: Callable[[], Vectors], asked: Asked, _: int) -> Iterator[list[Ranked]]:
     """By cosine."""
-    for tier in vectors().nearest(asked.query or "", view.ranking.texts, view.mask):
-        good = [one for one in tier if asked.threshold is None or one[1] >= asked.threshold]
-        yield [(text, cosine, {"cosine": cosine}) for text, cosine in good]
+    for texts, cosines in vectors().nearest(asked.query or "", view.ranking.texts, view.mask):
+        good = len(cosines) if asked.threshold is None else int((cosines >= asked.threshold).sum())
+        tier = zip(texts[:good].tolist(), cosines[:good].tolist(), strict=True)
+        yield [(text, cosine, {"cosine": cosine} if asked.explain else {}) for text, cosine in tier]
         if not good:
             return
 
 
-def _hybrid(view: _View, vectors: Callable[[], Vectors], asked: Asked, wanted: int) -> Iterator[list[Ranked]]:
+def _hybrid(view: _View, vectors: Callable[[], Vectors], asked: Asked, _: int) -> Iterator[list[Ranked]]:
     """By reciprocal rank fusion (Cormack, Clarke, Büttcher: SIGIR 2009) of the first thousand of both."""
-    open_ended = replace(asked, threshold=None)
     scores = view.ranking.scores(view.index.terms(asked.query or "").values()).narrow(view.mask, None)
-    lexical = {text: rank for rank, text in enumerate(scores.best(TIER), start=1)}
-    nearest = next(_semantic(view, vectors, open_ended, wanted), [])
-    semantic = {text: (rank, cosine) for rank, (text, cosine, _) in enumerate(nearest, start=1)}
-    fused: list[Ranked] = []
-    for text in lexical.keys() | semantic.keys():
-        ranks = {"lexical": lexical.get(text), "semantic": semantic[text][0] if text in semantic else None}
-        score = sum(1 / (_RRF + rank) for rank in ranks.values() if rank)
-        fused.append((text, score, {"ranks": ranks, "cosine": semantic[text][1] if text in semantic else None}))
-    fused.sort(key=lambda one: (-one[1], one[0]))
+    lexical = {text: rank for rank, text in enumerate(scores.best(_DEPTH), start=1)}
+    nearest = next(vectors().nearest(asked.query or "", view.ranking.texts, view.mask), None)
+    near = [] if nearest is None else nearest[0][:_DEPTH].tolist()
+    semantic = {text: rank for rank, text in enumerate(near, start=1)}
+    cosines = dict(zip(near, nearest[1].tolist(), strict=False)) if nearest is not None and asked.explain else {}
+
+    def why(text: int, rank: int | None) -> dict[str, Any]:
+        if not asked.explain:
+            return {}
+        return {"ranks": {"lexical": rank, "semantic": semantic.get(text)}, "cosine": cosines.get(text)}
+
+    fused = {text: 1 / (_RRF + rank) for text, rank in lexical.items()}
+    for text, rank in semantic.items():
+        fused[text] = fused.get(text, 0.0) + 1 / (_RRF + rank)
     least = asked.threshold if asked.threshold is not None else 0.0
-    yield [one for one in fused if one[1] >= least]
-    size, done = 8 * TIER, TIER
+    order = sorted(fused.items(), key=lambda one: (-one[1], one[0]))
+    yield [(text, score, why(text, lexical.get(text))) for text, score in order if score >= least]
+    size, done = 8 * _DEPTH, _DEPTH
     while rest := scores.best(size)[done:]:  # behind them what has a word and no place among those
         ranked = [(text, 1 / (_RRF + rank), rank) for rank, text in enumerate(rest, start=done + 1)]
         yield [
-            (text, score, {"ranks": {"lexical": rank, "semantic": None}, "cosine": None})
-            for text, score, rank in ranked
-            if text not in semantic and score >= least
+            (text, score, why(text, rank)) for text, score, rank in ranked if text not in semantic and score >= least
         ]
         size, done = 8 * size, size
 

@@ -1,8 +1,8 @@
 """The vectors of the texts: two files beside the index, made from it, caught up by any process, rebuilt when lost.
 
-Row n of both belongs to text n. `.vectors` holds, packed, a mark of all texts so far, a checksum, and the vector as
-whole numbers of eight bits; `.codes` holds only the signs of its numbers. A search looks at the signs of all texts and
-reckons the exact cosine of the nearest thousand. It reckons in whole numbers, so that every machine gives one answer.
+Row n of both belongs to text n. `.vectors` holds a mark of all texts so far, a checksum, and the vector as whole
+numbers of eight bits; `.codes` holds only the signs of its numbers. A search looks at the signs of all texts and reckons
+the cosine of the nearest eight thousand. It reckons in whole numbers, so that every machine gives one answer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from lakehouse.pathway.index import Index
     from lakehouse.pathway.words import Mask
 
-TIER = 1000
+TIER = 8192
 _BATCH = 2000
 _STEP = 16_384
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -58,12 +57,15 @@ class Vectors:
         self._np = np
         self._index = index
         self._embedder = embedder
+        self._number = np.float32 if embedder.dimension <= 1024 else np.float64
         self._width = -(-embedder.dimension // 64)
-        self._row = np.dtype([("mark", "<u4"), ("check", "<u4"), ("vector", "i1", (embedder.dimension,))])
+        numbers: list[Any] = [("mark", "<u4"), ("check", "<u4"), ("square", "<u4")]
+        self._row = np.dtype([*numbers, ("vector", "i1", (embedder.dimension,))])
+        self._weights = (np.arange(embedder.dimension) * 53 % 127 + 1).astype(self._number)
         self._open: tuple[tuple[int, ...], Any, Any] | None = None
         self._folder: Path | None = None
 
-    def nearest(self, query: str, texts: int, mask: Mask | None) -> Iterator[list[tuple[int, float]]]:
+    def nearest(self, query: str, texts: int, mask: Mask | None) -> Iterator[tuple[Any, Any]]:
         """The texts by their likeness to a query, in tiers: each best first, the next of less like signs.
 
         Args:
@@ -72,7 +74,7 @@ class Vectors:
             mask: only these; None: all.
 
         Yields:
-            Texts and cosines above 0.
+            Arrays of texts and of their cosines above 0.
 
         Raises:
             Damaged: `forget` and search again.
@@ -83,11 +85,8 @@ class Vectors:
         if not asked.any():
             return
         among = None if mask is None else mask.nonzero()[0]
-        if among is not None and len(among) <= TIER * 8:
-            distances = self._distances(codes[among], self._signs(asked)[0])
-        else:
-            distances = self._distances(codes[:texts], self._signs(asked)[0])
-            distances = distances if among is None else distances[among]
+        signs = codes[:texts] if among is None else codes[among]
+        distances = self._distances(signs, self._signs(asked)[0])
         size = TIER
         order: Any = None
         done = 0
@@ -98,6 +97,7 @@ class Vectors:
                 some = near[np.argsort(distances[near], kind="stable")][:size]
             else:
                 some = order[done : done + size]
+            some = np.sort(some)  # near each other in the file
             yield self._cosines(codes, rows, some if among is None else among[some], asked[0])
             if order is None:
                 order = np.argsort(distances, kind="stable")
@@ -111,19 +111,27 @@ class Vectors:
         for path in self._paths():
             path.unlink(missing_ok=True)
 
-    def _cosines(self, codes: Any, rows: Any, texts: Any, asked: Any) -> list[tuple[int, float]]:
+    def _cosines(self, codes: Any, rows: Any, texts: Any, asked: Any) -> tuple[Any, Any]:
         np = self._np
         found = rows[texts]
         vectors = np.ascontiguousarray(found["vector"])
-        if found["check"].tolist() != _checks(found["mark"].tolist(), vectors):
+        # Sums of products of such small whole numbers are exact, in whatever order they are added.
+        other = asked.astype(self._number)
+        dots, sums = (vectors.astype(self._number) @ np.stack((other, self._weights), axis=1)).T
+        if not np.array_equal(found["check"], self._checks(found["mark"], found["square"], sums)):
             raise Damaged
         if not np.array_equal(codes[texts], self._signs(vectors)):
             raise Damaged
-        wide = vectors.astype(np.int32)
-        dots, own = wide @ asked.astype(np.int32), (wide * wide).sum(axis=1)
-        cosines = dots / np.sqrt(np.maximum(own, 1).astype(np.float64) * float((asked.astype(np.int64) ** 2).sum()))
+        cosines = dots / np.sqrt(np.maximum(found["square"], 1).astype(np.float64) * float(other @ other))
         order = np.lexsort((texts, -cosines))
-        return [(int(texts[n]), float(cosines[n])) for n in order if dots[n] > 0]
+        order = order[dots[order] > 0]
+        return texts[order], cosines[order]
+
+    def _checks(self, marks: Any, squares: Any, sums: Any) -> Any:
+        """A checksum of each row."""
+        np = self._np
+        mixed = marks.astype(np.int64) + squares.astype(np.int64) * 31 + sums.astype(np.int64) * 1009
+        return (mixed & 0xFFFFFFFF).astype(np.uint32)
 
     def _distances(self, codes: Any, asked: Any) -> Any:
         """In how many signs each text differs."""
@@ -188,8 +196,8 @@ class Vectors:
             return False
         files = tuple(fact.st_ino for fact in facts)
         if self._open is None or self._open[0] != files or len(self._open[2]) < texts:
-            codes = np.memmap(self._paths()[0], "<u8", "r", shape=(count, self._width))
-            rows = np.memmap(self._paths()[1], self._row, "r", shape=(count,))
+            codes = np.asarray(np.memmap(self._paths()[0], "<u8", "r", shape=(count, self._width)))
+            rows = np.asarray(np.memmap(self._paths()[1], self._row, "r", shape=(count,)))
             self._open = files, codes, rows
         return self._marked(self._open[2], texts)
 
@@ -241,15 +249,11 @@ class Vectors:
         rows = np.empty(len(found), self._row)
         rows["mark"] = [row[0] for row in found]
         rows["vector"] = vectors
-        rows["check"] = _checks([row[0] for row in found], vectors)
+        wide = vectors.astype(np.int64)
+        rows["square"] = (wide * wide).sum(axis=1)
+        rows["check"] = self._checks(rows["mark"], rows["square"], wide @ self._weights.astype(np.int64))
         for path, data in zip(paths, (self._signs(vectors), rows), strict=True):
             with path.open("ab") as file:
                 file.write(data.tobytes())
                 file.flush()
                 os.fdatasync(file.fileno())
-
-
-def _checks(marks: list[int], vectors: Any) -> list[int]:
-    """A checksum of each row."""
-    packed, width = vectors.tobytes(), vectors.shape[1]
-    return [zlib.crc32(packed[n * width : (n + 1) * width], mark) for n, mark in enumerate(marks)]

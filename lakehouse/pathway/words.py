@@ -8,13 +8,13 @@ Texts are numbered in the order of the journal, so that what was there at a posi
 from __future__ import annotations
 
 import math
-import sqlite3
-from array import array
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import sqlite3
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -41,14 +41,19 @@ _LENGTHS = 256
 _K1, _B = 1.2, 0.75
 
 
-def term_number(term: str) -> int:
+def packed(term: str) -> bytes:
     """What stands for a term in the index: 64 bits of its hash."""
-    return int.from_bytes(blake2b(term.encode(), digest_size=8).digest(), "little", signed=True)
+    return blake2b(term.encode(), digest_size=8).digest()
 
 
-def label_number(name: str, value: str) -> int:
-    """The same for a kind, tag or scope, which are no words."""
-    return term_number(f"\0{name}\0{value}")
+def number(term: bytes) -> int:
+    """The same as SQLite keeps it."""
+    return int.from_bytes(term, "little", signed=True)
+
+
+def packed_label(name: str, value: str) -> bytes:
+    """What stands for a kind, tag or scope, which are no words."""
+    return packed(f"\0{name}\0{value}")
 
 
 class Terms:
@@ -60,21 +65,22 @@ class Terms:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._known: dict[str, tuple[int, ...]] = {}
+        self._known: dict[str, bytes] = {}
         for statement in _TERMS.split(";\n"):
             connection.execute(statement)
 
-    def numbers(self, texts: Sequence[str]) -> list[array[int]]:
-        """The terms of each text, repeated ones too, in any order."""
+    def of(self, texts: Sequence[str]) -> list[bytes]:
+        """The terms of each text, packed one behind the other, repeated ones too, in any order."""
         cut = [text.split() for text in texts]
-        new = {piece for pieces in cut for piece in pieces} - self._known.keys()
+        all_of_them = set[str]().union(*cut)
+        new = all_of_them.difference(self._known)
         if len(self._known) + len(new) > _REMEMBERED:
             self._known.clear()
-            new = {piece for pieces in cut for piece in pieces}
+            new = all_of_them
         if new:
-            self._learn(new)
+            self._learn(list(new))
         known = self._known
-        found = [array("q", [number for piece in pieces for number in known[piece]]) for pieces in cut]
+        found = [b"".join([known[piece] for piece in pieces]) for pieces in cut]
         for piece in new:
             if len(piece) > _LONG:
                 del known[piece]
@@ -83,15 +89,14 @@ class Terms:
     def named(self, query: str) -> dict[str, int]:
         """The different terms of a query and their numbers, sorted."""
         names = sorted({term for _, term in self._cut([query])})
-        return {name: term_number(name) for name in names}
+        return {name: number(packed(name)) for name in names}
 
-    def _learn(self, pieces: Iterable[str]) -> None:
+    def _learn(self, pieces: Sequence[str]) -> None:
         # A text is cut at white space by us, and each piece by FTS5, once: words repeat.
-        listed = list(pieces)
-        found: list[tuple[int, ...]] = [()] * len(listed)
-        for number, term in self._cut(listed):
-            found[number] += (term_number(term),)
-        self._known.update(zip(listed, found, strict=True))
+        found = [b""] * len(pieces)
+        for at, term in self._cut(pieces):
+            found[at] += packed(term)
+        self._known.update(zip(pieces, found, strict=True))
 
     def _cut(self, pieces: Sequence[str]) -> list[tuple[int, str]]:
         connection = self._connection
@@ -235,8 +240,8 @@ class Scores:
 
         scores, at = self._all, self._among
         if at is None:
-            bound, width = np.float32(0), 1024
-            if count <= len(scores) // width // 2:  # at least so many texts score as high as the best of their row
+            bound, width = np.float32(0), min(1024, len(scores) // (2 * count))
+            if width > 16:  # at least so many texts score as high as the best of their row
                 rows = scores[: len(scores) // width * width].reshape(-1, width).max(axis=1)
                 bound = np.partition(rows, -count)[-count]
             at = np.flatnonzero(scores >= bound) if bound > 0 else np.flatnonzero(scores > 0)
@@ -251,16 +256,15 @@ class Scores:
         return [int(text) for text in at[np.lexsort((at, -some))]]
 
 
-def add_to_tail(
-    connection: sqlite3.Connection, first: int, terms: Sequence[array[int]], labels: Sequence[array[int]]
-) -> None:
+def add_to_tail(connection: sqlite3.Connection, first: int, terms: Sequence[bytes], labels: Sequence[bytes]) -> None:
     """Add texts behind the last one; `seal` makes a block of them when they are many."""
-    rows = ((first + n, one.tobytes(), labels[n].tobytes()) for n, one in enumerate(terms))
+    rows = ((first + at, *both) for at, both in enumerate(zip(terms, labels, strict=True)))
     connection.executemany("INSERT INTO tail VALUES (?, ?, ?)", rows)
 
 
-def seal(connection: sqlite3.Connection, at_least: int) -> None:
-    """Make blocks of the tail while it has so many texts; blocks that stayed small are made one."""
+def seal(connection: sqlite3.Connection, *, small: bool) -> None:
+    """Make blocks of the tail while it has enough texts for one, or for a small one; small ones are made one later."""
+    at_least = SMALL if small else BLOCK
     while True:
         first, count = connection.execute("SELECT min(text), count(*) FROM tail").fetchone()
         if count < at_least:

@@ -29,6 +29,12 @@ def test_a_round_trip(run, tmp_path):
     assert "why very late" in run("versions", two["uid"])
     found = json.loads(run("search", "late", "--explain", "--json"))
     assert {result["uid"] for result in found["results"]} == {uid, two["uid"]}
+    assert found["ranking"] == "hybrid"
+    for mode, score in (("lexical", "words"), ("semantic", "cosine")):
+        found = json.loads(run("search", "late", "--mode", mode, "--explain", "--json"))
+        assert found["ranking"] == mode
+        assert score in found["results"][0]["why"]
+    run("search", "late", "--mode", "fuzzy", code=2)
     position = str(found["position"])
     run("retire", uid, "--reason", "old")
     assert uid not in run("search", "late")

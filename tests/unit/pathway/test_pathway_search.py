@@ -52,7 +52,7 @@ def uids(page):
     ],
 )
 def test_the_ranking_of_a_fixed_corpus(pathway, query, expected):
-    page = pathway.search(query)
+    page = pathway.search(query, mode="lexical")
     assert page.ranking == "lexical"
     assert uids(page) == expected
     scores = [found.score for found in page]
@@ -61,16 +61,18 @@ def test_the_ranking_of_a_fixed_corpus(pathway, query, expected):
 
 
 def test_explain_tells_the_words_and_what_each_added(pathway):
-    best = pathway.search("late evening", explain=True).results[0]
+    best = pathway.search("late evening", mode="lexical", explain=True).results[0]
     assert set(best.why["words"]) == {"late", "even"}
     assert sum(best.why["words"].values()) == pytest.approx(best.score)
-    assert pathway.search("late").results[0].why is None
+    assert pathway.search("late", mode="lexical").results[0].why is None
 
 
 def test_a_threshold_leaves_out_weak_results(pathway):
-    scores = [found.score for found in pathway.search("late flight")]
-    assert uids(pathway.search("late flight", threshold=scores[1])) == uids(pathway.search("late flight", limit=2))
-    assert len(pathway.search("late", threshold=1e9)) == 0
+    scores = [found.score for found in pathway.search("late flight", mode="lexical")]
+    assert uids(pathway.search("late flight", mode="lexical", threshold=scores[1])) == uids(
+        pathway.search("late flight", mode="lexical", limit=2)
+    )
+    assert len(pathway.search("late", mode="lexical", threshold=1e9)) == 0
 
 
 @pytest.mark.parametrize(
@@ -127,23 +129,26 @@ def test_a_filter_that_is_not_understood_is_an_error(pathway, filters):
 
 
 def test_arguments_narrow_together(pathway):
-    assert uids(pathway.search("late", kind="sql", tags=["w", "all"], scope={"user": "weather"})) == ["weather"]
-    assert uids(pathway.search("late", kind="note")) == []
+    for mode in ("lexical", "semantic", "hybrid"):
+        arguments = {"kind": "sql", "tags": ["w", "all"], "scope": {"user": "weather"}, "mode": mode}
+        assert uids(pathway.search("late", **arguments)) == ["weather"]
+        assert uids(pathway.search("late", kind="note", mode=mode)) == ([] if mode == "lexical" else ["café"])
+        assert uids(pathway.search("late", kind="unknown", mode=mode)) == []
 
 
 def test_pages_are_of_one_moment(tmp_path):
     memory = Pathway(tmp_path, sync="never")
     memory.add_many({"content": f"flights {n}", "uid": f"{n:03d}"} for n in range(50))
-    for query in (None, "flights"):
+    for query, mode in ((None, "auto"), ("flights", "lexical"), ("flights", "semantic"), ("flights 3", "hybrid")):
         seen, cursor = [], None
         while True:
-            page = memory.search(query, limit=7, cursor=cursor)
+            page = memory.search(query, limit=7, cursor=cursor, mode=mode)
             seen += uids(page)
             memory.add(f"flights and more, after {len(seen)}")
             cursor = page.next_cursor
             if cursor is None:
                 break
-        first = memory.search(query, limit=1000, as_of=page.position)
+        first = memory.search(query, limit=1000, as_of=page.position, mode=mode)
         assert seen == uids(first)
         assert len(set(seen)) == len(seen) >= 50
     for cursor in ("x", "W10=", 3):
