@@ -133,10 +133,8 @@ class Index:
                     connection = self._connection()
                 with self._alone():
                     connection.execute(f"PRAGMA cache_size = -{_CACHE}")
-                    faults = self._apply(connection)
+                    self._apply(connection)
                     connection.execute("PRAGMA cache_size = -2000")
-                if faults and self.path == self.beside:
-                    self._journal.isolate(faults)
         self._local.seen = seen
 
     def rebuild(self) -> None:
@@ -187,7 +185,7 @@ class Index:
             connection.close()
         self._local = threading.local()
 
-    def _apply(self, connection: sqlite3.Connection) -> list[Fault]:
+    def _apply(self, connection: sqlite3.Connection) -> None:
         """Read the journal from where the index ends, and commit what it says now and then."""
         faults: list[Fault] = []
         with _transaction(connection):
@@ -212,12 +210,19 @@ class Index:
                 count += 1
                 if count % _BATCH == 0:  # a transaction is not larger than needed
                     applying.flush()
-                    _remember(connection, last)
+                    self._remember(connection, last, faults)
                     connection.execute("COMMIT")
                     connection.execute("BEGIN IMMEDIATE")
             applying.finish()
-            _remember(connection, last)
-        return faults
+            self._remember(connection, last, faults)
+
+    def _remember(self, connection: sqlite3.Connection, end: Position, faults: list[Fault]) -> None:
+        """What is not applied is kept aside before the index goes on: a full disk then stops both."""
+        if self.path == self.beside:
+            self._journal.isolate(faults)
+        faults.clear()
+        values = {"generation": end.generation, "offset": end.offset, "seq": end.seq, "hash": end.hash}
+        connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))
 
     def _behind(self, known: Position) -> bool:
         """Whether the journal says more than the index, or another thing."""
@@ -341,21 +346,19 @@ def _applied(applying: events.Applying, entry: Entry) -> str:
     try:
         data = msgspec.json.decode(entry.data)
         at = entry.time.isoformat(timespec="microseconds")
-        listed = data.get("batch", [data])
-    except (ValueError, AttributeError) as error:
+        listed = list(data.get("batch", [data]))
+    except (ValueError, AttributeError, TypeError) as error:
         return str(error)
     wrong = ""
     for event in listed:
         try:
             applying.apply(event.get("seq", entry.seq), event.get("at", at), event)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (
+            ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
+            sqlite3.InterfaceError, sqlite3.ProgrammingError,  # a value that SQLite has no column for
+        ) as error:  # fmt: skip
             wrong = wrong or str(error)
     return wrong
-
-
-def _remember(connection: sqlite3.Connection, end: Position) -> None:
-    values = {"generation": end.generation, "offset": end.offset, "seq": end.seq, "hash": end.hash}
-    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))
 
 
 @contextmanager
