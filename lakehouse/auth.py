@@ -130,8 +130,8 @@ class Attempts:
     def __init__(self, most: int, window: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.total = 0
         """Wrong tokens since the start."""
-        self._most = most
-        self._window = window
+        self.most = most
+        self.window = window
         self._clock = clock
         self._failed: OrderedDict[str, list[float]] = OrderedDict()
         self._lock = threading.Lock()
@@ -143,7 +143,7 @@ class Attempts:
             self.total += 1
             times = self._recent(place, now)
             times.append(now)
-            self._failed[place] = times[-self._most :]
+            self._failed[place] = times[-self.most :]
             self._failed.move_to_end(place)
             if len(self._failed) > _ADDRESSES:
                 self._failed.popitem(last=False)
@@ -156,13 +156,13 @@ class Attempts:
         now, place = self._clock(), _place(address)
         with self._lock:
             times = self._recent(place, now)
-            return 0.0 if len(times) < self._most else times[-self._most] + self._window - now
+            return 0.0 if len(times) < self.most else times[-self.most] + self.window - now
 
     def __len__(self) -> int:
         return len(self._failed)
 
     def _recent(self, place: str, now: float) -> list[float]:
-        times = [then for then in self._failed.get(place, ()) if now - then < self._window]
+        times = [then for then in self._failed.get(place, ()) if now - then < self.window]
         if not times:
             self._failed.pop(place, None)
         return times
@@ -203,6 +203,16 @@ class Guard:
         self._first = Principal("primary", _ALL)
         self.admits = lru_cache(4096)(self._admits)
         """Whether an address passes the allowlist, and why."""
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Other tokens, another fingerprint; tells nothing of them."""
+        return _digest(b"".join(sorted([self._primary or b"", *(digest for digest, _ in self._others)])))
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens are in force."""
+        return len(self._others) + (self._primary is not None)
 
     @property
     def has_token(self) -> bool:
@@ -254,7 +264,7 @@ class Guard:
         if not self.has_token:
             layers.append(Layer("token", True, "no token is configured"))
             return Decision(DEVELOPMENT, tuple(layers), None)
-        if (wait := self.attempts.wait(address)) > 0:
+        if token is not None and (wait := self.attempts.wait(address)) > 0:
             why = f"too many wrong tokens from {address[:60]}"
             layers.append(Layer("attempts", False, why))
             return Decision(None, tuple(layers), TooManyAttempts(why, hint=f"try again in {ceil(wait)} s"))
@@ -296,8 +306,7 @@ class Guard:
             )
 
     def __repr__(self) -> str:
-        count = len(self._others) + (self._primary is not None)
-        return f"<Guard {count} tokens, {len(self.allowed)} allowed networks, {len(self.proxies)} proxies>"
+        return f"<Guard {self.tokens} tokens, {len(self.allowed)} allowed networks, {len(self.proxies)} proxies>"
 
     def _admits(self, address: str) -> tuple[bool, str]:
         found = address_of(address)

@@ -8,6 +8,8 @@
     │   ├── TooManyAttempts    wrong tokens from one address
     │   └── BindRefused        a server that would be open to others
     ├── RequestInvalid         a request over HTTP that cannot be read
+    │   ├── MediaTypeUnsupported
+    │   └── RangeInvalid       behind the end of the object
     ├── LakeError              the lake folder itself
     │   ├── LakeUnusable       a file, not writable, not a lake
     │   ├── LakeTooNew         written by a newer version
@@ -116,6 +118,20 @@ class RequestInvalid(LakehouseError):
     """A request over HTTP is malformed, or has a field that is not known; names it."""
 
     code = "request_invalid"
+
+
+class MediaTypeUnsupported(RequestInvalid):
+    """The body is of a format that this operation does not take, or that it cannot tell."""
+
+    code = "media_type_unsupported"
+    status = 415
+
+
+class RangeInvalid(RequestInvalid):
+    """The range that was asked for begins behind the end."""
+
+    code = "range_invalid"
+    status = 416
 
 
 class LakeError(LakehouseError):

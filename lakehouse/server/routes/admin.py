@@ -1,0 +1,56 @@
+"""Whether the server is ready, and reading its tokens again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lakehouse import __version__
+from lakehouse.errors import LakehouseError
+from lakehouse.server.routing import Answer, Call, Route
+from lakehouse.server.service import log
+
+
+def ready(call: Call) -> Answer:
+    """Whether catalog, objects and journals answer; 503 when one does not."""
+    checks: dict[str, Callable[[], Any]] = {
+        "catalog": lambda: call.lake.catalog.current_snapshot().id,
+        "storage": lambda: len(call.lake.storage.list("", 1)),
+        "journals": lambda: call.lake.pathway.stats().records,
+    }
+    parts: dict[str, dict[str, Any]] = {}
+    for name, check in checks.items():
+        try:
+            parts[name] = {"ok": True, "found": check()}
+        except LakehouseError as error:
+            parts[name] = {"ok": False, "why": error.message}
+        except Exception:
+            log.exception("%s does not answer", name)
+            parts[name] = {"ok": False, "why": "an error that the log tells"}
+    sql = {"ok": False, "why": "SQL is not served before it can run in a process that cannot write the lake"}
+    fine = all(part["ok"] for part in parts.values())
+    value = {"status": "ready" if fine else "not ready", "version": __version__, "checks": parts, "sql": sql}
+    return Answer(value, 200 if fine else 503)
+
+
+def whoami(call: Call) -> dict[str, Any]:
+    """Who the token says you are."""
+    return {"principal": call.principal.name, "scopes": sorted(call.principal.scopes)}
+
+
+def reload(call: Call) -> dict[str, Any]:
+    """Read tokens and allowlist again, as SIGHUP does."""
+    guard = call.service.reload()
+    return {
+        "tokens": guard.tokens,
+        "allowed_networks": len(guard.allowed),
+        "trusted_proxies": len(guard.proxies),
+        "wrong_tokens": guard.attempts.total,
+    }
+
+
+ROUTES = (
+    Route("GET", "/ready", "read", ready),
+    Route("GET", "/whoami", "read", whoami),
+    Route("POST", "/admin/reload", "admin", reload),
+)
