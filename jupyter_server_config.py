@@ -1,4 +1,7 @@
-"""Read by `jupyter server` and `jupyter lab` when they are started in this folder: the lake's routes and their guard."""
+"""The lake's routes and their guard for any Jupyter server: `jupyter lab --config=jupyter_server_config.py`.
+
+Jupyter also reads it where it looks for configuration (`jupyter --paths`), or in a folder that `JUPYTER_CONFIG_DIR` names.
+"""
 
 c = get_config()  # noqa: F821 - Jupyter gives it
 

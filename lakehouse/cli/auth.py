@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ def check(
 
     guard = _guard(ctx.obj)
     if given == "-":
-        given = click.get_text_stream("stdin").readline()
+        given = sys.stdin.readline()
     client = guard.client(address, forwarded)
     decision = guard.decide(client, None if given is None else given.strip().encode(), scope)
     layers: list[dict[str, Any]] = [asdict(layer) for layer in decision.layers]
@@ -66,7 +67,8 @@ def check(
             layers.append({"name": "bind", "passed": False, "why": error.message})
     allowed = all(layer["passed"] for layer in layers)
     who = decision.principal.name if decision.principal else None
-    status = 200 if decision.error is None else decision.error.status
+    refusal = decision.error if decision.error or allowed else BindRefused("")
+    status = 200 if refusal is None else refusal.status
     if as_json:
         print_json({"allowed": allowed, "principal": who, "status": status, "client": client, "layers": layers})
     else:

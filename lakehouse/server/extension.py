@@ -34,7 +34,10 @@ from lakehouse.server.stop import stops_the_start
 def _link_jupyter_server_extension(serverapp: Any) -> None:
     """Before the server is put together: read tokens and allowlist, and take over who is who."""
     check_files(serverapp)
-    serverapp.lakehouse_service = Service()
+    serverapp.lakehouse_service = service = Service()
+    if not serverapp.sock:
+        service.host = serverapp.ip
+    service.check()
     if not issubclass(LakehouseIdentityProvider, serverapp.identity_provider_class):
         raise ConfigError(
             f"ServerApp.identity_provider_class is {serverapp.identity_provider_class.__name__},"
@@ -104,7 +107,7 @@ def check_files(app: Any) -> None:
     """
     loaded = {os.path.realpath(path) for path in app.loaded_config_files}
     for path in _config_files(app):
-        if path.is_file() and os.path.realpath(path) not in loaded:
+        if (path.is_file() or app.config_file) and os.path.realpath(path) not in loaded:
             raise ConfigError(f"the configuration file {path} cannot be loaded", hint="the log above says why")
 
 

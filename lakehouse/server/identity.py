@@ -41,7 +41,6 @@ class LakehouseIdentityProvider(PasswordIdentityProvider):
     @stops_the_start
     def validate_security(self, app: Any, ssl_options: dict[str, Any] | None = None) -> None:
         """Refuse to start where others could reach what nothing protects; called before the port opens."""
-        super().validate_security(app, ssl_options)
         if not app.sock:
             self.service.host = app.ip
         self.service.jupyter_token = self.token
@@ -51,6 +50,7 @@ class LakehouseIdentityProvider(PasswordIdentityProvider):
                 "Jupyter's own login is off, so everybody who connects may run code",
                 hint="leave IdentityProvider.token alone, or set a password",
             )
+        super().validate_security(app, ssl_options)
 
     async def _get_user(self, handler: web.RequestHandler) -> User | None:
         if isinstance(handler, Handler):

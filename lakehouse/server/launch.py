@@ -6,9 +6,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from lakehouse import config
+from lakehouse.auth import Guard
 from lakehouse.config import PATH_VARIABLE
 from lakehouse.errors import LakeUnusable
 from lakehouse.lake import exists, folder_of
+from lakehouse.server.stop import stops_the_start
 
 _CONFIG = Path(__file__).with_name("config")
 
@@ -38,11 +41,12 @@ def arguments(ip: str, port: int, *, hostnames: Sequence[str], browser: bool, fi
     ]
 
 
-def launch(path: str | None, command: Sequence[str], *, lab: bool) -> None:
-    """Run the server until it is stopped.
+def launch(path: str | None, ip: str, command: Sequence[str], *, lab: bool) -> None:
+    """Run the server until it is stopped; exit code 2 when it must not listen there.
 
     Args:
         path: the lake folder, which must exist.
+        ip: where it listens.
         command: see `arguments`.
         lab: with JupyterLab and the other extensions that are enabled; else with the lake's routes only.
 
@@ -52,6 +56,7 @@ def launch(path: str | None, command: Sequence[str], *, lab: bool) -> None:
     folder = folder_of(path)
     if not exists(folder):
         raise LakeUnusable(f"there is no lake at {folder}", hint="create it with lakehouse init")
+    check(folder, ip)
     os.environ[PATH_VARIABLE] = str(folder)
     if lab:
         from jupyterlab.labapp import LabApp
@@ -65,3 +70,13 @@ def launch(path: str | None, command: Sequence[str], *, lab: bool) -> None:
     server = ServerApp.instance(jpserver_extensions={"lakehouse.server": True})
     server.initialize(list(command), find_extensions=False)
     server.start()
+
+
+@stops_the_start
+def check(folder: Path, ip: str) -> None:
+    """Refuse at once what the server itself would refuse once it is put together.
+
+    Raises:
+        SystemExit: it must not listen there, or the settings cannot be used.
+    """
+    Guard(config.load(folder).auth).check_bind(ip)

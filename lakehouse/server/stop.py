@@ -25,7 +25,7 @@ def stops_the_start(work: Callable[P, None]) -> Callable[P, None]:
         try:
             work(*args, **kwargs)
         except LakehouseError as error:
-            hint = f" ({error.hint})" if error.hint else ""
+            hint = f"; {error.hint}" if error.hint else ""
             print(f"lakehouse: {error.message}{hint}", file=sys.stderr, flush=True)
             raise SystemExit(EXIT_CODE) from None
         except Exception:
