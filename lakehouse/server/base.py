@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import CancelledError
 from functools import partial
 from http.client import responses
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 from jupyter_server.base.handlers import JupyterHandler
 from tornado import web
 from tornado.iostream import StreamClosedError
 
-from lakehouse.auth import Principal
+from lakehouse.auth import DEVELOPMENT, Principal
 from lakehouse.errors import LakehouseError, RequestInvalid
 from lakehouse.server.body import Body
 from lakehouse.server.routing import METHODS, Answer, Call, Label, Route, decoded_body, decoded_query
@@ -32,6 +32,11 @@ _CODES = {
     413: "body_too_large", 415: "media_type_unsupported", 416: "range_invalid", 500: "internal_error",
 }  # fmt: skip
 _encoder = msgspec.json.Encoder(enc_hook=lambda value: value.to_dict() if hasattr(value, "to_dict") else str(value))
+
+
+def encoded(value: Any) -> bytes:
+    """A value as JSON."""
+    return _encoder.encode(value)
 
 
 def problem(status: int, code: str, detail: str, request_id: str, hint: str | None = None) -> dict[str, Any]:
@@ -127,9 +132,17 @@ class Handler(JupyterHandler):
 
     def check_xsrf_cookie(self) -> None:
         """As Jupyter does, for its own users; who needs no login has no cookie to be abused (see `_check_site`)."""
-        if getattr(self, "principal", None) is not None and self.principal.name == "development":
+        if not hasattr(self, "principal"):
+            return  # too early: asked again once it is known who it is
+        self._check_site()
+        if self.principal is DEVELOPMENT:
             return
         super().check_xsrf_cookie()
+
+    def log_exception(self, kind: Any, value: Any, traceback: Any) -> None:
+        """Tornado would write the address that was asked for, and somebody may have put a token into it."""
+        if not isinstance(value, web.HTTPError):
+            log.error("request %s failed", self.request_id, exc_info=(kind, value, traceback))
 
     async def data_received(self, chunk: bytes) -> None:
         if self._error is not None:
@@ -196,7 +209,7 @@ class Handler(JupyterHandler):
             await self.finish()
             return
         self.set_header("Content-Type", "application/json")
-        await self.finish(await self.service.run(partial(_encoder.encode, answer.value)))
+        await self.finish(await self.service.run(partial(encoded, answer.value)))
 
     async def _stream_out(self, answer: Answer, chunks: Iterator[bytes]) -> None:
         for name, value in answer.headers.items():
@@ -230,7 +243,7 @@ class Handler(JupyterHandler):
         self.clear_problem_headers(status)
         self.set_status(status)
         self.set_header("Content-Type", "application/problem+json")
-        self.finish(_encoder.encode(problem(status, code, detail, self.request_id, hint)))
+        self.finish(encoded(problem(status, code, detail, self.request_id, hint)))
 
     def _break_off(self, error: Exception) -> None:
         """An answer that has begun can only be cut: the reader sees that it is not whole."""
@@ -259,7 +272,7 @@ class Handler(JupyterHandler):
         code = _CODES.get(status_code, "http_error")
         self.clear_problem_headers(status_code)
         self.set_header("Content-Type", "application/problem+json")
-        self.finish(_encoder.encode(problem(status_code, code, detail, self.request_id)))
+        self.finish(encoded(problem(status_code, code, detail, self.request_id)))
 
     def compute_etag(self) -> None:
         """Routes say themselves what an ETag is."""
@@ -275,18 +288,6 @@ class Handler(JupyterHandler):
 
 # Tells Jupyter that these methods ask who it is (`prepare` raises for who may not).
 setattr(Handler._dispatch, "__allow_unauthenticated", False)
-
-
-class Refusal(web.RequestHandler):
-    """What every route of the server answers to an address that is not allowed."""
-
-    SUPPORTED_METHODS: ClassVar[tuple[str, ...]] = (*METHODS, "OPTIONS")  # type: ignore[misc]
-
-    def prepare(self) -> None:
-        self.set_status(403)
-        self.set_header("Content-Type", "application/problem+json")
-        shape = problem(403, "forbidden", "this address is not allowed", uuid.uuid4().hex)
-        self.finish(_encoder.encode(shape))
 
 
 def _required(kind: type[Any]) -> tuple[str, ...]:

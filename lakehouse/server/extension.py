@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tornado.httputil import HTTPServerRequest
-from tornado.routing import Matcher, PathMatches, Rule
+from tornado.routing import PathMatches, Rule
 from traitlets.config import Config
 
 from lakehouse.errors import ConfigError, LakehouseError
-from lakehouse.server.base import Handler, Refusal
-from lakehouse.server.identity import LakehouseIdentityProvider, address_of
+from lakehouse.server.base import Handler
+from lakehouse.server.gate import Gate, Refusal
+from lakehouse.server.identity import LakehouseIdentityProvider
 from lakehouse.server.routes import health
 from lakehouse.server.routes.all import ROUTES
 from lakehouse.server.routing import BASE, audited
@@ -65,7 +65,7 @@ def _load_jupyter_server_extension(serverapp: Any) -> None:
     ]
     handlers.append((f"{base}/lakehouse(?:/.*)?", Handler, {"routes": {}, **arguments}))
     web_app.add_handlers(".*", handlers)
-    web_app.default_router.rules.insert(0, Rule(Outside(service), Refusal))
+    web_app.default_router.rules.insert(0, Rule(Gate(service, base), Refusal))
     audit(web_app.default_router.rules, f"{base}/lakehouse")
     secret = web_app.settings["cookie_secret"]
     secret = secret if isinstance(secret, bytes) else str(secret).encode()
@@ -82,21 +82,6 @@ def _load_jupyter_server_extension(serverapp: Any) -> None:
     atexit.register(service.close)
     # Kernels open the same lake.
     os.environ["LAKEHOUSE_PATH"] = str(service.folder)
-
-
-class Outside(Matcher):
-    """Matches what comes from an address that is not allowed, whatever it asks for."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
-        """An empty mapping for a match, None for none, as Tornado wants it."""
-        address = address_of(request, self._service)
-        if self._service.guard.admits(address)[0]:
-            return None
-        log.warning("refused the address %s: %s", address[:60], request.method)
-        return {}
 
 
 def check_files(app: Any) -> None:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from jupyter_core.utils import ensure_async
 from jupyter_server.auth.identity import PasswordIdentityProvider, User
 from tornado import web
-from tornado.httputil import HTTPServerRequest
 
 from lakehouse.auth import DEVELOPMENT, Principal, is_loopback
 from lakehouse.errors import AccessError, BindRefused, TooManyAttempts, Unauthenticated
 from lakehouse.server.base import Handler
+from lakehouse.server.gate import address_of
 from lakehouse.server.routing import SCOPES
 from lakehouse.server.stop import stops_the_start
 from lakehouse.tokens import bearer
@@ -29,7 +29,7 @@ class LakehouseIdentityProvider(PasswordIdentityProvider):
     """Jupyter's own logins, and beside them the lake's tokens.
 
     A token of the lake is recognised only on the lake's routes and only in the `Authorization` header; every other
-    route of the server answers 403 to it. It never becomes a cookie.
+    route of the server answers 403 to it (see `gate`). It never becomes a cookie.
     """
 
     @property
@@ -55,9 +55,6 @@ class LakehouseIdentityProvider(PasswordIdentityProvider):
     async def _get_user(self, handler: web.RequestHandler) -> User | None:
         if isinstance(handler, Handler):
             return await self._caller(handler)
-        given = self.get_token(handler)
-        if given and self.service.guard.identify(given.encode("latin-1", "replace")) is not None:
-            raise web.HTTPError(403, "a token of the lake opens the lake's routes only")
         return await super()._get_user(handler)
 
     async def get_user_token(self, handler: web.RequestHandler) -> User | None:
@@ -78,7 +75,9 @@ class LakehouseIdentityProvider(PasswordIdentityProvider):
             handler._token_authenticated = decision.principal is not DEVELOPMENT
             return User(f"lakehouse-{decision.principal.name.replace(' ', '-')}")
         error: AccessError = decision.error or Unauthenticated("no token was given")
-        if isinstance(error, Unauthenticated) and (user := await super()._get_user(handler)) is not None:
+        user = await super()._get_user(handler) if isinstance(error, Unauthenticated) else None
+        # A token that is nobody's is refused whatever cookie comes with it.
+        if user is not None and (token is None or handler._token_authenticated):
             action = "read" if SCOPES[handler.label] == "read" else "write"
             if not await ensure_async(handler.authorizer.is_authorized(handler, user, action, "lakehouse")):
                 raise web.HTTPError(403, "Jupyter's authorizer does not allow it")
@@ -87,13 +86,6 @@ class LakehouseIdentityProvider(PasswordIdentityProvider):
         if token is not None and isinstance(error, Unauthenticated | TooManyAttempts):
             self.service.refused(address, error, handler.request_id)
         raise error
-
-
-def address_of(request: HTTPServerRequest, service: Service) -> str:
-    """The address of whoever sent a request; headers count only when a configured proxy wrote them."""
-    context = getattr(request.connection, "context", None)
-    peer = getattr(context, "_orig_remote_ip", None) or request.remote_ip or ""
-    return service.guard.client(peer, request.headers.get_list("X-Forwarded-For"))
 
 
 def _digest(text: str) -> bytes:

@@ -85,6 +85,7 @@ class Server:
         return self.process.returncode, lines[0]
 
     def call(self, method, path, token=PRIMARY, **given):
+        self.client.cookies.clear()
         headers = {**(bearer(token) if token else {}), **given.pop("headers", {})}
         return self.client.request(method, V1 + path, headers=headers, **given)
 
@@ -105,7 +106,7 @@ class Server:
 def problem(response, status, code=None):
     """Assert the one shape of errors; returns it."""
     assert response.status_code == status, (response.status_code, response.text)
-    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers["Content-Type"] == "application/problem+json", response.text
     shape = response.json()
     assert {"type", "title", "status", "detail", "code", "request_id"} <= set(shape) <= {*shape, "hint"}
     assert shape["status"] == status
