@@ -95,13 +95,12 @@ class Handler(JupyterHandler):
             raise web.HTTPError(405)
         self._query = {name: values for name, values in self.request.query_arguments.items() if name != "token"}
         query = decoded_query(self._query, self.route.query)
+        self.request.connection.set_max_body_size(1 << 62)  # type: ignore[union-attr] # ours is kept below
         if self.route.streams:
-            self.request.connection.set_max_body_size(1 << 62)  # type: ignore[union-attr]
             self._stream = Body(_PATIENCE)
             self._work = asyncio.ensure_future(self.service.run(partial(self.route.run, self._call(query, None))))
             self._work.add_done_callback(self._worked)
             return
-        self.request.connection.set_max_body_size(JSON_LIMIT)  # type: ignore[union-attr]
         if self._length() > JSON_LIMIT:
             raise web.HTTPError(413, f"a body has at most {JSON_LIMIT:,} bytes")
         kind = self.request.headers.get("Content-Type", "application/json").partition(";")[0].strip().lower()
@@ -146,15 +145,20 @@ class Handler(JupyterHandler):
 
     async def data_received(self, chunk: bytes) -> None:
         if self._error is not None:
-            return
-        if self._stream is None:
+            self._dropped += len(chunk)
+            if self._dropped > _DRAIN:
+                self._refuse(self._error)  # which closes the connection
+        elif self._stream is None:
             self._content += chunk
             if len(self._content) > JSON_LIMIT:
                 self._error, self._content = web.HTTPError(413, f"a body has at most {JSON_LIMIT:,} bytes"), bytearray()
-            return
+        else:
+            await self._hand_on(self._stream, chunk)
+
+    async def _hand_on(self, stream: Body, chunk: bytes) -> None:
         assert self._work is not None
         if not self._work.done():
-            await self._stream.feed(chunk)
+            await stream.feed(chunk)
             return
         self._dropped += len(chunk)
         if self._dropped > _DRAIN:  # it failed long ago: answer now, which closes the connection
@@ -270,6 +274,7 @@ class Handler(JupyterHandler):
         if isinstance(error, web.HTTPError) and error.log_message and status_code < 500:
             detail = error.log_message
         code = _CODES.get(status_code, "http_error")
+        self.set_header("X-Request-Id", self.request_id)
         self.clear_problem_headers(status_code)
         self.set_header("Content-Type", "application/problem+json")
         self.finish(encoded(problem(status_code, code, detail, self.request_id)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from lakehouse.errors import DiskFull, MediaTypeUnsupported, RequestInvalid
+from lakehouse.errors import DiskFull, LakehouseError, MediaTypeUnsupported, RequestInvalid
 from lakehouse.ingest.receipt import Contract, Mode, Receipt
 from lakehouse.server.routing import Call, Route
 
@@ -59,7 +59,15 @@ def load(call: Call) -> Receipt:
                     file.write(piece)
         except OSError as error:
             raise DiskFull(f"the upload cannot be kept: {error.strerror}", hint="nothing was loaded") from None
-        return replace(_ingest(call, path, None), source="upload")
+        try:
+            return replace(_ingest(call, path, None), source="upload")
+        except LakehouseError as error:
+            # Where the upload was kept for a moment is nobody's business, and tells nobody anything.
+            text = (
+                error.message.partition("\nLINE ")[0].replace(str(path), "the upload").replace(path.name, "the upload")
+            )
+            error.message = text
+            raise
 
 
 def _ingest(call: Call, source: str | Path, format: str | None) -> Receipt:
