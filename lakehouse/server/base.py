@@ -20,8 +20,8 @@ from tornado.iostream import StreamClosedError
 from lakehouse.auth import DEVELOPMENT, Principal
 from lakehouse.errors import LakehouseError, RequestInvalid
 from lakehouse.server.body import Body
-from lakehouse.server.routing import METHODS, Answer, Call, Label, Route, decoded_body, decoded_query
-from lakehouse.server.service import Service, log
+from lakehouse.server.routing import METHODS, SCOPES, Answer, Call, Label, Route, decoded_body, decoded_query
+from lakehouse.server.service import Service, address_of, log
 
 JSON_LIMIT = 16 << 20
 """Bytes of a body that is decoded whole."""
@@ -81,7 +81,7 @@ class Handler(JupyterHandler):
             await self._admit()
         except (LakehouseError, web.HTTPError) as error:
             if self._length() > _DRAIN or "chunked" in self.request.headers.get("Transfer-Encoding", ""):
-                self._refuse(error)
+                self._refuse(error, close=True)
             else:
                 self._error = error
 
@@ -147,7 +147,7 @@ class Handler(JupyterHandler):
         if self._error is not None:
             self._dropped += len(chunk)
             if self._dropped > _DRAIN:
-                self._refuse(self._error)  # which closes the connection
+                self._refuse(self._error, close=True)
         elif self._stream is None:
             self._content += chunk
             if len(self._content) > JSON_LIMIT:
@@ -161,7 +161,8 @@ class Handler(JupyterHandler):
             await stream.feed(chunk)
             return
         self._dropped += len(chunk)
-        if self._dropped > _DRAIN:  # it failed long ago: answer now, which closes the connection
+        if self._dropped > _DRAIN:  # it failed long ago: answer now, without reading the rest
+            self.set_header("Connection", "close")
             await self._finish_work()
 
     def on_connection_close(self) -> None:
@@ -178,16 +179,38 @@ class Handler(JupyterHandler):
                 return
             assert self.route is not None
             call = self._call(decoded_query(self._query, self.route.query), self._decoded())
-            await self._send(await self.service.run(partial(self.route.run, call)))
+            self._work = asyncio.ensure_future(self.service.run(partial(self.route.run, call)))
+            await self._finish_work()
         except (LakehouseError, web.HTTPError) as error:
             self._refuse(error)
 
     async def _finish_work(self) -> None:
         assert self._work is not None
         try:
-            await self._send(await self._work)
+            answer = await self._work
+        except (LakehouseError, web.HTTPError) as error:
+            await self._note(getattr(error, "code", "http_error"))
+            self._refuse(error)
+            return
+        except Exception:
+            await self._note("internal_error")
+            raise
+        await self._note("done")
+        try:
+            await self._send(answer)
         except (LakehouseError, web.HTTPError) as error:
             self._refuse(error)
+
+    async def _note(self, outcome: str) -> None:
+        """Write down what a write came to, before anybody is told."""
+        if SCOPES.get(self.label) != "write":
+            return
+        facts = {"who": self.principal.name, "from": address_of(self.request, self.service), "outcome": outcome}
+        facts |= {"method": str(self.request.method), "path": self.request.path, "request_id": self.request_id}
+        try:
+            await self.service.run(partial(self.service.audit.note, **facts))
+        except LakehouseError as error:
+            log.error("request %s is not in the journal of writes: %s", self.request_id, error.message)
 
     def _decoded(self) -> Any:
         assert self.route is not None
@@ -235,7 +258,8 @@ class Handler(JupyterHandler):
             if close is not None:
                 await self.service.run(close)
 
-    def _refuse(self, error: LakehouseError | web.HTTPError) -> None:
+    def _refuse(self, error: LakehouseError | web.HTTPError, *, close: bool = False) -> None:
+        """Answer with an error; `close` says that the rest of the body is not read, so the connection ends."""
         if self._finished or self._headers_written:
             self._break_off(error)
             return
@@ -245,6 +269,8 @@ class Handler(JupyterHandler):
         else:
             status, code, detail, hint = error.status, error.code, error.message, error.hint
         self.clear_problem_headers(status)
+        if close:
+            self.set_header("Connection", "close")
         self.set_status(status)
         self.set_header("Content-Type", "application/problem+json")
         self.finish(encoded(problem(status, code, detail, self.request_id, hint)))
@@ -275,6 +301,7 @@ class Handler(JupyterHandler):
             detail = error.log_message
         code = _CODES.get(status_code, "http_error")
         self.set_header("X-Request-Id", self.request_id)
+        self.set_header("Connection", "close")  # perhaps nobody has read the body
         self.clear_problem_headers(status_code)
         self.set_header("Content-Type", "application/problem+json")
         self.finish(encoded(problem(status_code, code, detail, self.request_id)))

@@ -11,7 +11,7 @@ from tornado.routing import Matcher
 
 from lakehouse.server.base import encoded, problem
 from lakehouse.server.routing import METHODS
-from lakehouse.server.service import Service, log
+from lakehouse.server.service import Service, address_of, log
 from lakehouse.tokens import bearer
 
 
@@ -59,10 +59,3 @@ class Refusal(web.RequestHandler):
         self.set_status(403)
         self.set_header("Content-Type", "application/problem+json")
         self.finish(encoded(problem(403, "forbidden", self._detail, uuid.uuid4().hex)))
-
-
-def address_of(request: HTTPServerRequest, service: Service) -> str:
-    """The address of whoever sent a request; headers count only when a configured proxy wrote them."""
-    context = getattr(request.connection, "context", None)
-    peer = getattr(context, "_orig_remote_ip", None) or request.remote_ip or ""
-    return service.guard.client(peer, request.headers.get_list("X-Forwarded-For"))

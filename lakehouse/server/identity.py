@@ -13,8 +13,8 @@ from tornado import web
 from lakehouse.auth import DEVELOPMENT, Principal, is_loopback
 from lakehouse.errors import AccessError, BindRefused, TooManyAttempts, Unauthenticated
 from lakehouse.server.base import Handler
-from lakehouse.server.gate import address_of
 from lakehouse.server.routing import SCOPES
+from lakehouse.server.service import address_of
 from lakehouse.server.stop import stops_the_start
 from lakehouse.tokens import bearer
 

@@ -90,6 +90,11 @@ class Route:
         return "".join([*parts, re.escape(self.path[end:])])
 
 
+def holes(path: str) -> list[str]:
+    """The names in the holes of a path."""
+    return [hole[1] for hole in _HOLE.finditer(path)]
+
+
 def audited(routes: Iterable[Route]) -> dict[str, dict[str, Route]]:
     """The routes by pattern and method.
 

@@ -15,6 +15,7 @@ from lakehouse import config
 from lakehouse.auth import Attempts, Guard
 from lakehouse.errors import ConfigError, TooManyAttempts, Unauthenticated
 from lakehouse.lake import exists, folder_of, open
+from lakehouse.server.audit import Audit
 from lakehouse.tokens import environment_names
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Service:
         self.on_reload: Callable[[], None] = lambda: None
         self._lake: Lakehouse | None = None
         self._opening = threading.Lock()
+        self.audit = Audit(self.folder)
+        """The journal of writes."""
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="lakehouse-http")
         self._kept: dict[str, str] = {}
         self.guard = self._read()
@@ -124,3 +127,10 @@ class Service:
         ):
             attempts = None
         return Guard(settings, environ, attempts)
+
+
+def address_of(request: Any, service: Service) -> str:
+    """The address of whoever sent a request; headers count only when a configured proxy wrote them."""
+    context = getattr(request.connection, "context", None)
+    peer = getattr(context, "_orig_remote_ip", None) or request.remote_ip or ""
+    return service.guard.client(peer, request.headers.get_list("X-Forwarded-For"))

@@ -78,7 +78,7 @@ def test_every_route_asks_who_it_is(server, jupyter):
                 sent["X-Forwarded-For"] = f"203.0.113.{100 + 20 * list(callers).index(name) + seen[name] // 4}"
             wanted = expected
             if expected is None:
-                wanted = "in" if route.label == "read" else 403
+                wanted = "in" if route.label == "read" else 403  # writes and admin
             # What would change the lake is asked with a body that no route takes.
             body = (
                 {"content": b"[", "headers": {**sent, "Content-Type": "text/nothing"}}

@@ -13,6 +13,7 @@ import pytest
 from serving import PRIMARY, TOKENS, V1, Server, bearer, problem
 
 import lakehouse
+from lakehouse.server.routes.all import ROUTES
 
 
 @pytest.fixture(scope="module")
@@ -406,6 +407,45 @@ def test_ready_says_what_answers_and_why_there_is_no_sql(ask):
     assert "cannot write the lake" in found["sql"]["why"]
 
 
+def test_writes_are_written_down_with_what_came_of_them(ask, server, here):
+    ask("PUT", "/storage/noted", 201, content=b"secret content")
+    ask("DELETE", "/tables/none", 404)
+    ask("GET", "/storage/noted")
+    server.call("PUT", "/storage/refused", token="wrong-token-0000000", content=b"x")
+    newest = ask("GET", "/admin/writes?limit=2")["writes"]
+    assert [(one["method"], one["path"], one["outcome"]) for one in newest] == [
+        ("DELETE", f"{V1}/tables/none", "table_not_found"),
+        ("PUT", f"{V1}/storage/noted", "done"),
+    ]
+    assert all(one["who"] == "primary" and one["from"] == "127.0.0.1" and one["time"] for one in newest)
+    journal = (server.folder / "lake" / "server" / "writes.jsonl").read_text()
+    assert PRIMARY not in journal
+    assert "secret content" not in journal
+    assert [one.where for one in here.doctor().findings if one.where == "server/writes.jsonl" and one.level == "ok"]
+
+
+def test_the_description_is_that_of_what_is_served(ask):
+    found = ask("GET", "/openapi.json")
+    assert found["openapi"] == "3.1.0"
+    served = {(route.method.lower(), route.path.replace("...}", "}")) for route in ROUTES}
+    assert {(method, path) for path, methods in found["paths"].items() for method in methods} == served
+    operations = [one for methods in found["paths"].values() for one in methods.values()]
+    assert len({one["operationId"] for one in operations}) == len(operations)
+    schemas = found["components"]["schemas"]
+    text = json.dumps(found)
+    assert {name.split('"')[0] for name in text.split("#/components/schemas/")[1:]} <= set(schemas)
+    assert schemas["New"]["required"] == ["content"]
+    assert schemas["New"]["additionalProperties"] is False
+    limit = next(one for one in found["paths"]["/snapshots"]["get"]["parameters"] if one["name"] == "limit")
+    assert limit["schema"] == {"type": "integer", "minimum": 1, "maximum": 10_000}
+
+
+def test_the_history_of_queries(ask, here):
+    here.sql("SELECT 42 AS answer")
+    assert here.queries(1)[0].sql == "SELECT 42 AS answer"
+    assert ask("GET", "/queries?limit=1")["queries"][0]["sql"] == "SELECT 42 AS answer"
+
+
 # many at once
 
 
@@ -432,6 +472,7 @@ def test_many_at_once_lose_nothing_and_health_never_waits(server, here):
             told.append(client.post("/ingest?table=many&format=csv", content=f"name\nrow-{n}\n"))
             return [answer.text for answer in told if answer.status_code not in (200, 201)]
 
+    server_call(server, "POST", "/ingest?table=many&format=csv", content="name\nfirst\n")
     watcher = threading.Thread(target=watch)
     watcher.start()
     with ThreadPoolExecutor(16) as pool:
@@ -442,7 +483,7 @@ def test_many_at_once_lose_nothing_and_health_never_waits(server, here):
     names = {f"{n}-{k}" for n in range(16) for k in range(4)}
     assert {one.key.removeprefix("many/") for one in here.storage.list("many/")} == names
     assert {uid for uid in names if here.pathway.has(f"many-{uid}")} == names
-    assert here.sql("SELECT count(*), count(DISTINCT name) FROM many").fetchall() == [(16, 16)]
+    assert here.sql("SELECT count(*), count(DISTINCT name) FROM many").fetchall() == [(17, 17)]
     assert waits
 
 

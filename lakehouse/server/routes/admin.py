@@ -7,6 +7,8 @@ from typing import Any
 
 from lakehouse import __version__
 from lakehouse.errors import LakehouseError
+from lakehouse.server.openapi import described
+from lakehouse.server.routes.catalog import Newest
 from lakehouse.server.routing import Answer, Call, Route
 from lakehouse.server.service import log
 
@@ -38,6 +40,23 @@ def whoami(call: Call) -> dict[str, Any]:
     return {"principal": call.principal.name, "scopes": sorted(call.principal.scopes)}
 
 
+def writes(call: Call) -> dict[str, Any]:
+    """The newest writes over HTTP: who, what, when, and what came of it."""
+    return {"writes": call.service.audit.newest(call.query.limit)}
+
+
+def queries(call: Call) -> dict[str, Any]:
+    """What `lake.sql` was asked on this lake by any process, newest first."""
+    return {"queries": [one.to_dict() for one in call.lake.queries(call.query.limit)]}
+
+
+def openapi(_: Call) -> dict[str, Any]:
+    """The routes, and what they take (OpenAPI 3.1)."""
+    from lakehouse.server.routes import all as every
+
+    return described(every.ROUTES)
+
+
 def reload(call: Call) -> dict[str, Any]:
     """Read tokens and allowlist again, as SIGHUP does."""
     guard = call.service.reload()
@@ -52,5 +71,8 @@ def reload(call: Call) -> dict[str, Any]:
 ROUTES = (
     Route("GET", "/ready", "read", ready),
     Route("GET", "/whoami", "read", whoami),
+    Route("GET", "/queries", "read", queries, query=Newest),
+    Route("GET", "/openapi.json", "read", openapi),
+    Route("GET", "/admin/writes", "admin", writes, query=Newest),
     Route("POST", "/admin/reload", "admin", reload),
 )

@@ -48,7 +48,7 @@ def load(call: Call) -> Receipt:
         return _ingest(call, f"object:{query.object}", query.format)
     ending = _ending(call)
     try:
-        folder = tempfile.TemporaryDirectory(dir=_temporary(call), prefix="upload-")
+        folder = tempfile.TemporaryDirectory(dir=_temporary(call), prefix="tmp-upload-")
     except OSError as error:
         raise DiskFull(f"no folder can be made for the upload: {error.strerror}") from None
     with folder as place:

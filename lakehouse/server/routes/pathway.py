@@ -227,7 +227,7 @@ def _folder(call: Call) -> tempfile.TemporaryDirectory[str]:
     parent = Path(call.lake.settings.storage.temp_directory or call.lake.path / "tmp")
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(dir=parent, prefix="traces-")
+        return tempfile.TemporaryDirectory(dir=parent, prefix="tmp-traces-")
     except OSError as error:
         raise DiskFull(f"no folder can be made in {parent}: {error.strerror}") from None
 
