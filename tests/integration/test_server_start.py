@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from serving import PRIMARY, Server
+from serving import PRIMARY, Server, problem
 
 import lakehouse
 
@@ -106,8 +106,8 @@ def test_beyond_loopback_with_a_token_it_starts_and_knows_it(tmp_path):
         server.stop()
 
 
-def test_a_read_leaves_no_empty_lake_behind(tmp_path):
-    """The lake of a Jupyter server may not be there yet; `lakehouse serve` wants one."""
+def test_without_a_token_this_machine_is_served_and_no_page_of_another_site(tmp_path):
+    """Development: nothing is asked of programs here. The lake need not be there, and a read does not make one."""
     for file, text in GUARD.items():
         (tmp_path / file).write_text(text)
     server = Server(tmp_path, ["jupyter_server", "--allow-root", "--ip=127.0.0.1"])
@@ -119,6 +119,19 @@ def test_a_read_leaves_no_empty_lake_behind(tmp_path):
         assert not (tmp_path / "lake").exists()
         assert server.call("PUT", "/storage/a", token=None, content=b"x").status_code == 201
         assert server.call("GET", "/tables", token=None).json() == {"tables": [], "views": []}
+        assert server.call("GET", "/whoami", token="any").json()["principal"] == "development"
+        for headers in (
+            {"Origin": "https://elsewhere.example"},
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Sec-Fetch-Site": "same-site"},
+            {"Host": "rebound.example"},
+        ):
+            for method, path in (("GET", "/tables"), ("PUT", "/storage/a"), ("DELETE", "/storage/a")):
+                problem(server.call(method, path, token=None, headers=headers), 403)
+        assert server.call("GET", "/storage/a", token=None).content == b"x"
+        assert server.call("GET", "/tables", token=None, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
+        # Jupyter's own routes ask for Jupyter's own token as ever.
+        assert server.client.get("/api/kernels").status_code == 403
     finally:
         server.stop()
 
