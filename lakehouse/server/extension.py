@@ -80,8 +80,6 @@ def _load_jupyter_server_extension(serverapp: Any) -> None:
     listen_to_hangup(service, serverapp)
     talk(serverapp.log)
     atexit.register(service.close)
-    # Kernels open the same lake.
-    os.environ["LAKEHOUSE_PATH"] = str(service.folder)
 
 
 def check_files(app: Any) -> None:
