@@ -21,6 +21,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from math import ceil
 from typing import Literal
 
+import msgspec
+
 from lakehouse.config import AuthSettings
 from lakehouse.errors import (
     AccessError,
@@ -59,8 +61,7 @@ DEVELOPMENT = Principal("development", _ALL)
 """Everybody on this machine, while no token is configured."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(msgspec.Struct, frozen=True):
     """What one layer said."""
 
     name: Literal["address", "attempts", "token", "scope"]
@@ -68,8 +69,7 @@ class Layer:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """Whether a request may pass, and what each layer that was asked said."""
 
     principal: Principal | None

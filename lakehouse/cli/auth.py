@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from lakehouse.cli.shared import as_json, print_json
 
@@ -58,7 +58,7 @@ def check(
         given = sys.stdin.readline()
     client = guard.client(address, forwarded)
     decision = guard.decide(client, None if given is None else given.strip().encode(), scope)
-    layers: list[dict[str, Any]] = [asdict(layer) for layer in decision.layers]
+    layers: list[dict[str, Any]] = [msgspec.structs.asdict(layer) for layer in decision.layers]
     if bind is not None:
         try:
             guard.check_bind(bind)

@@ -4,7 +4,6 @@ import hmac
 import ipaddress
 import os
 import pickle
-from dataclasses import asdict
 
 import pytest
 from hypothesis import given
@@ -243,7 +242,7 @@ def test_a_decision_is_that_of_its_layers(address, listed, token, scope):
     decision = found.decide(str(address), token and token.encode(), scope)
     assert decision.allowed == (inside and (token == PRIMARY or (token == READER and scope == "read")))
     assert decision.allowed == all(layer.passed for layer in decision.layers) == (decision.principal is not None)
-    assert all(asdict(layer)["why"] for layer in decision.layers)
+    assert all(layer.why for layer in decision.layers)
 
 
 @pytest.mark.parametrize(
