@@ -18,6 +18,7 @@ from _report import Line, table
 
 SCRIPTS = (
     "start",
+    "auth",
     "catalog",
     "commits",
     "ingest_csv",

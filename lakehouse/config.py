@@ -51,6 +51,37 @@ class Secret(str):
         return str.__str__(self)
 
 
+def masked(value: Any) -> Any:
+    """A setting as it may be shown: without what is secret in it, also where JSON is made of it."""
+    if isinstance(value, tuple):
+        return [masked(item) for item in value]
+    return str(value) if isinstance(value, Secret) else value
+
+
+class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[auth]`: who may use the server. Every layer that is configured must pass."""
+
+    token: Secret | None = None
+    """The token for reading and writing; None: the one in the variable `token_env`."""
+    token_env: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="a variable's name")] = (
+        "AUTH_TOKEN"  # noqa: S105 - a name
+    )
+    """The variable with the token; the same name with `_SECONDARY` or `_READ` has more of them, separated by commas.
+    With `_FILE` behind any of the three: the path of a file with the same, which only its owner may read."""
+    secondary_tokens: tuple[Secret, ...] = ()
+    """Further tokens for reading and writing, such as the old one in the middle of a rotation."""
+    read_tokens: tuple[Secret, ...] = ()
+    """Tokens for reading only."""
+    allowed_ips: tuple[str, ...] = ()
+    """Addresses and networks (CIDR) that may connect at all; empty: any."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks of proxies whose X-Forwarded-For is believed."""
+    max_failures: Count = 20
+    """Wrong tokens from one address within `failure_window` before it has to wait."""
+    failure_window: Seconds = 60.0
+    """Seconds after which a wrong token is forgotten."""
+
+
 class CatalogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[catalog]`: who writes, and how long a writer waits for its turn."""
 
@@ -110,6 +141,7 @@ class MaintenanceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings of a lake, by section."""
 
+    auth: AuthSettings = AuthSettings()
     catalog: CatalogSettings = CatalogSettings()
     storage: StorageSettings = StorageSettings()
     query: QuerySettings = QuerySettings()
@@ -265,6 +297,8 @@ def _convert(value: Any, hint: Any, source: str, *, strict: bool) -> Any:
     try:
         if not strict and get_origin(hint) is dict:  # a variable holds a mapping as JSON
             value = msgspec.json.decode(value)
+        if not strict and get_origin(hint) is tuple:  # and a list as texts separated by commas
+            value = [part.strip() for part in value.split(",") if part.strip()]
         return msgspec.convert(value, hint, strict=strict, dec_hook=_decode)
     except (msgspec.ValidationError, msgspec.DecodeError):
         # The message never repeats the value: it may be a secret in the wrong place.
@@ -284,6 +318,8 @@ def _describe(hint: Any) -> str:
         return " or ".join(_describe(part) for part in arguments if part is not type(None))
     if get_origin(hint) is dict:
         return f"a table of {_describe(arguments[1])} by name"
+    if get_origin(hint) is tuple:
+        return "a list of texts"
     if arguments and isinstance(arguments[1], msgspec.Meta):
         meta = arguments[1]
         if meta.pattern:

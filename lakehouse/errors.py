@@ -2,6 +2,14 @@
 
     LakehouseError
     ├── ConfigError            settings: unknown key, wrong type
+    ├── AccessError            who asks may not
+    │   ├── Unauthenticated    no token, or not one of ours
+    │   ├── Forbidden          a scope or an address that is not enough
+    │   ├── TooManyAttempts    wrong tokens from one address
+    │   └── BindRefused        a server that would be open to others
+    ├── RequestInvalid         a request over HTTP that cannot be read
+    │   ├── MediaTypeUnsupported
+    │   └── RangeInvalid       behind the end of the object
     ├── LakeError              the lake folder itself
     │   ├── LakeUnusable       a file, not writable, not a lake
     │   ├── LakeTooNew         written by a newer version
@@ -71,6 +79,59 @@ class ConfigError(LakehouseError):
     """A setting is unknown or has the wrong type; names where it stands and what was expected."""
 
     code = "config_invalid"
+
+
+class AccessError(LakehouseError):
+    """Whoever asks may not have it."""
+
+    code = "access_refused"
+    status = 403
+
+
+class Unauthenticated(AccessError):
+    """No token was given, or none that is known; never repeats it."""
+
+    code = "unauthenticated"
+    status = 401
+
+
+class Forbidden(AccessError):
+    """The token's scope is not enough, or the address is not allowed."""
+
+    code = "forbidden"
+
+
+class TooManyAttempts(AccessError):
+    """Too many wrong tokens came from this address; says when to try again."""
+
+    code = "too_many_attempts"
+    status = 429
+
+
+class BindRefused(AccessError):
+    """A server would listen beyond this machine without what protects it; it does not start."""
+
+    code = "bind_refused"
+
+
+class RequestInvalid(LakehouseError):
+    """A request over HTTP is malformed, or has a field that is not known; names it."""
+
+    code = "request_invalid"
+
+
+class MediaTypeUnsupported(RequestInvalid):
+    """The body is of a format that this operation does not take, or that it cannot tell."""
+
+    code = "media_type_unsupported"
+    status = 415
+
+
+class RangeInvalid(RequestInvalid):
+    """The range that was asked for begins behind the end."""
+
+    code = "range_invalid"
+    status = 416
 
 
 class LakeError(LakehouseError):

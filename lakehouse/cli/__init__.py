@@ -18,6 +18,7 @@ from lakehouse.errors import LakehouseError
 
 _EPILOG = "Exit codes: 0 done, 1 could not be done, 2 typed wrongly, 130 interrupted."
 _COMMANDS = {
+    "auth": "auth",
     "backup": "health",
     "config": "reading",
     "demo": "loading",
@@ -28,6 +29,7 @@ _COMMANDS = {
     "get": "objects",
     "ingest": "loading",
     "init": "loading",
+    "lab": "serve",
     "lineage": "lineage",
     "ls": "objects",
     "maintenance": "health",
@@ -40,11 +42,13 @@ _COMMANDS = {
     "retry": "loading",
     "rm": "objects",
     "search": "knowing",
+    "serve": "serve",
     "show": "reading",
     "snapshots": "reading",
     "sql": "reading",
     "tag": "history",
     "tables": "reading",
+    "token": "auth",
 }
 """The module of each command; one that is called loads only its own."""
 

@@ -128,5 +128,5 @@ def config(path: str | None, as_json: bool) -> None:
     from lakehouse.folder import folder_of
 
     _, origins = settings.explain(folder_of(path))
-    rows = [{"setting": f"{o.section}.{o.key}", "value": o.value, "from": o.source} for o in origins]
+    rows = [{"setting": f"{o.section}.{o.key}", "value": settings.masked(o.value), "from": o.source} for o in origins]
     print_rows(rows, as_json)

@@ -1,0 +1,1 @@
+"""One module per noun: thin functions of a `Call`, and the table of their routes at the end."""

@@ -1,0 +1,108 @@
+"""Loading over HTTP: the body as it comes, or an object of the lake. Never a path or a URL."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from lakehouse.errors import DiskFull, LakehouseError, MediaTypeUnsupported, RequestInvalid
+from lakehouse.ingest.receipt import Contract, Mode, Receipt
+from lakehouse.server.routing import Call, Route
+
+_TYPES = {
+    "text/csv": "csv",
+    "application/json": "json",
+    "application/x-ndjson": "ndjson",
+    "application/ndjson": "ndjson",
+    "application/vnd.apache.parquet": "parquet",
+    "application/x-parquet": "parquet",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
+}
+_ENDINGS = {"csv": "csv", "tsv": "tsv", "json": "json", "ndjson": "ndjson", "parquet": "parquet", "excel": "xlsx"}
+_PACKED = {"gzip": ".gz", "zstd": ".zst"}
+
+
+class Load(msgspec.Struct, forbid_unknown_fields=True):
+    """The arguments of `lake.ingest`."""
+
+    table: str
+    mode: Mode = "append"
+    key: list[str] = []
+    contract: Contract | None = None
+    format: str | None = None
+    object: str | None = None
+    """The key of an object to load instead of the body."""
+    force: bool = False
+
+
+def load(call: Call) -> Receipt:
+    """Load the body, or an object, into a table; the same content is loaded once."""
+    assert call.stream is not None
+    query: Load = call.query
+    if query.object is not None:
+        if any(call.stream):
+            raise RequestInvalid("a load is of an object or of the body, not of both")
+        return _ingest(call, f"object:{query.object}", query.format)
+    ending = _ending(call)
+    try:
+        folder = tempfile.TemporaryDirectory(dir=_temporary(call), prefix="tmp-upload-")
+    except OSError as error:
+        raise DiskFull(f"no folder can be made for the upload: {error.strerror}") from None
+    with folder as place:
+        path = Path(place, f"upload.{ending}")
+        try:
+            with path.open("xb") as file:
+                for piece in call.stream:
+                    file.write(piece)
+        except OSError as error:
+            raise DiskFull(f"the upload cannot be kept: {error.strerror}", hint="nothing was loaded") from None
+        try:
+            return replace(_ingest(call, path, None), source="upload")
+        except LakehouseError as error:
+            # Where the upload was kept for a moment is nobody's business, and tells nobody anything.
+            text = (
+                error.message.partition("\nLINE ")[0].replace(str(path), "the upload").replace(path.name, "the upload")
+            )
+            error.message = text
+            raise
+
+
+def _ingest(call: Call, source: str | Path, format: str | None) -> Receipt:
+    query: Load = call.query
+    key = query.key[0] if len(query.key) == 1 else query.key or None
+    return call.lake.ingest(
+        source,
+        query.table,
+        mode=query.mode,
+        key=key,
+        contract=query.contract,
+        format=format,
+        force=query.force,
+    )
+
+
+def _ending(call: Call) -> str:
+    """What the name of a file with this body ends with."""
+    kind = call.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    ending = _TYPES.get(kind) if call.query.format is None else _ENDINGS.get(call.query.format)
+    if ending is None:
+        given = (
+            f"the content type {kind!r:.80}" if call.query.format is None else f"the format '{call.query.format:.40}'"
+        )
+        raise MediaTypeUnsupported(f"{given} is none that can be loaded", hint=f"format={'|'.join(_ENDINGS)}")
+    packed = call.headers.get("Content-Encoding", "identity").strip().lower()
+    if packed != "identity" and packed not in _PACKED:
+        raise MediaTypeUnsupported(f"the encoding {packed!r:.40} is not known", hint="gzip or zstd")
+    return ending + _PACKED.get(packed, "")
+
+
+def _temporary(call: Call) -> Path:
+    folder = Path(call.lake.settings.storage.temp_directory or call.lake.path / "tmp")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+ROUTES = (Route("POST", "/ingest", "write", load, query=Load, streams=True),)

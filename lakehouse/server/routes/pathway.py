@@ -1,0 +1,258 @@
+"""The pathway memory over HTTP."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from lakehouse.errors import AlreadyExists, Conflict, DiskFull, PreconditionFailed, RequestInvalid
+from lakehouse.pathway.model import History, Trace
+from lakehouse.pathway.transfer import OnConflict
+from lakehouse.server.routing import Answer, Call, Route
+from lakehouse.storage.base import CHUNK
+
+
+class AsOf(msgspec.Struct, forbid_unknown_fields=True):
+    """As it was at a journal position or a time."""
+
+    as_of: str | None = None
+
+
+class New(msgspec.Struct, forbid_unknown_fields=True):
+    """A trace to keep."""
+
+    content: Any
+    kind: str | None = None
+    tags: list[str] = []
+    scope: dict[str, str] | None = None
+    uid: str | None = None
+
+
+class Update(msgspec.Struct, forbid_unknown_fields=True):
+    """New content of a trace."""
+
+    content: Any
+
+
+class Revision(msgspec.Struct, forbid_unknown_fields=True):
+    """A trace that follows another one; what is null is taken from that one."""
+
+    content: Any
+    kind: str | None = None
+    tags: list[str] | None = None
+    scope: dict[str, str] | None = None
+    new_uid: str | None = None
+
+
+class Retire(msgspec.Struct, forbid_unknown_fields=True):
+    """Why it is taken out of search."""
+
+    reason: str | None = None
+
+
+class Feedback(msgspec.Struct, forbid_unknown_fields=True):
+    """How good it was."""
+
+    score: float
+    note: str | None = None
+
+
+class Search(msgspec.Struct, forbid_unknown_fields=True):
+    """The arguments of `lake.pathway.search`."""
+
+    query: str | None = None
+    filters: dict[str, Any] | None = None
+    tags: list[str] | None = None
+    kind: str | None = None
+    scope: dict[str, str] | None = None
+    as_of: int | str | None = None
+    include_retired: bool = False
+    limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 20
+    cursor: str | None = None
+    threshold: float | None = None
+    explain: bool = False
+
+
+class Batch(msgspec.Struct, forbid_unknown_fields=True):
+    """Many traces to keep, in order."""
+
+    traces: Annotated[list[New], msgspec.Meta(max_length=10_000)]
+
+
+class Import(msgspec.Struct, forbid_unknown_fields=True):
+    """What to do about a uid that is there."""
+
+    on_conflict: OnConflict = "skip"
+
+
+def add(call: Call) -> Answer:
+    """Keep a trace: 201 when it is new, 200 when the same was there and is counted, 409 when its uid has another content."""
+    body: New = call.body
+    memory = call.lake.pathway
+    if body.uid is not None:
+        try:
+            return _trace(memory.add(body.content, kind=body.kind, tags=body.tags, scope=body.scope, uid=body.uid), 201)
+        except AlreadyExists:
+            if memory.versions(body.uid)[0].content != body.content:
+                raise Conflict(
+                    f"the trace '{body.uid}' has another content", hint="PATCH changes it, POST …/revisions follows it"
+                ) from None
+    trace = memory.add_idempotent(body.content, kind=body.kind, tags=body.tags, scope=body.scope, uid=body.uid)
+    return _trace(trace, 200 if trace.replay_count else 201)
+
+
+def get(call: Call) -> Answer:
+    """One trace, retired or not."""
+    when = call.query.as_of
+    return _trace(call.lake.pathway.get(call.path[0], as_of=int(when) if when and when.isdigit() else when))
+
+
+def update(call: Call) -> Answer:
+    """Give a trace new content; with `If-Match` only while it is at that version (412 otherwise)."""
+    match = (call.headers.get("If-Match") or "").strip().strip('"')
+    match = "" if match == "*" else match
+    if match and not (match.isascii() and match.isdigit()):
+        raise RequestInvalid("If-Match is not the ETag of a trace", hint='its version in quotes, such as "3"')
+    try:
+        return _trace(
+            call.lake.pathway.update(call.path[0], call.body.content, if_version=int(match) if match else None)
+        )
+    except Conflict as error:
+        raise PreconditionFailed(error.message, hint=error.hint) from None
+
+
+def revise(call: Call) -> Answer:
+    """Keep a new trace that follows this one."""
+    body: Revision = call.body
+    memory = call.lake.pathway
+    return _trace(
+        memory.revise(
+            call.path[0], body.content, kind=body.kind, tags=body.tags, scope=body.scope, new_uid=body.new_uid
+        ),
+        201,
+    )
+
+
+def retire(call: Call) -> Answer:
+    """Take a trace out of search."""
+    return _trace(call.lake.pathway.retire(call.path[0], call.body.reason))
+
+
+def restore(call: Call) -> Answer:
+    """Undo `retire`."""
+    return _trace(call.lake.pathway.restore(call.path[0]))
+
+
+def feedback(call: Call) -> Answer:
+    """Say how good a trace was."""
+    return _trace(call.lake.pathway.feedback(call.path[0], call.body.score, call.body.note))
+
+
+def history(call: Call) -> dict[str, Any]:
+    """A trace and those it came from, newest first."""
+    found: History = call.lake.pathway.history(call.path[0])
+    flags = {"truncated": found.truncated, "missing_predecessor": found.missing_predecessor, "cycle": found.cycle}
+    return {"items": [trace.to_dict() for trace in found.items], **flags}
+
+
+def versions(call: Call) -> dict[str, Any]:
+    """What a trace said, oldest first."""
+    return {"versions": call.lake.pathway.versions(call.path[0])}
+
+
+def search(call: Call) -> dict[str, Any]:
+    """Find traces by words and filters."""
+    page = call.lake.pathway.search(**msgspec.structs.asdict(call.body))
+    results = [{**found.trace.to_dict(), "relevance": found.score, "why": found.why} for found in page]
+    return {"results": results, "next_cursor": page.next_cursor, "position": page.position, "ranking": page.ranking}
+
+
+def batch(call: Call) -> Answer:
+    """Keep many new traces; all of them or, when one cannot be kept, none of its thousand and of those behind."""
+    items = [msgspec.structs.asdict(one) for one in call.body.traces]
+    return Answer({"uids": call.lake.pathway.add_many(items)}, 201)
+
+
+def stats(call: Call) -> dict[str, Any]:
+    """Counts of the whole memory."""
+    return asdict(call.lake.pathway.stats())
+
+
+def verify(call: Call) -> dict[str, Any]:
+    """Read the whole journal and tell what is wrong with it."""
+    found = call.lake.pathway.verify()
+    return {**asdict(found), "sound": found.sound}
+
+
+def compact(call: Call) -> dict[str, int]:
+    """Write the journal anew, without damaged lines."""
+    before, after = call.lake.pathway.compact()
+    return {"bytes_before": before, "bytes_after": after}
+
+
+def export(call: Call) -> Answer:
+    """All traces as NDJSON, oldest first."""
+    folder = _folder(call)
+    path = Path(folder.name, "traces.ndjson")
+    try:
+        call.lake.pathway.export(path)
+    except BaseException:
+        folder.cleanup()
+        raise
+    headers = {"Content-Type": "application/x-ndjson", "Content-Length": str(path.stat().st_size)}
+    return Answer(None, 200, headers, _pieces(folder, path))
+
+
+def import_(call: Call) -> Any:
+    """Add the traces of an export, or memories as other stores write them: NDJSON or JSON, as it comes."""
+    assert call.stream is not None
+    with _folder(call) as place:
+        path = Path(place, "traces.ndjson")
+        with path.open("xb") as file:
+            for piece in call.stream:
+                file.write(piece)
+        return asdict(call.lake.pathway.import_(path, on_conflict=call.query.on_conflict))
+
+
+def _trace(trace: Trace, status: int = 200) -> Answer:
+    return Answer(trace.to_dict(), status, {"ETag": f'"{trace.version}"'})
+
+
+def _folder(call: Call) -> tempfile.TemporaryDirectory[str]:
+    parent = Path(call.lake.settings.storage.temp_directory or call.lake.path / "tmp")
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(dir=parent, prefix="tmp-traces-")
+    except OSError as error:
+        raise DiskFull(f"no folder can be made in {parent}: {error.strerror}") from None
+
+
+def _pieces(folder: tempfile.TemporaryDirectory[str], path: Path) -> Iterator[bytes]:
+    with folder, path.open("rb") as file:
+        while piece := file.read(CHUNK):
+            yield piece
+
+
+ROUTES = (
+    Route("POST", "/pathway/traces", "write", add, body=New),
+    Route("GET", "/pathway/traces/{uid}", "read", get, query=AsOf),
+    Route("PATCH", "/pathway/traces/{uid}", "write", update, body=Update),
+    Route("POST", "/pathway/traces/{uid}/revisions", "write", revise, body=Revision),
+    Route("POST", "/pathway/traces/{uid}/retire", "write", retire, body=Retire),
+    Route("POST", "/pathway/traces/{uid}/restore", "write", restore),
+    Route("POST", "/pathway/traces/{uid}/feedback", "write", feedback, body=Feedback),
+    Route("GET", "/pathway/traces/{uid}/history", "read", history),
+    Route("GET", "/pathway/traces/{uid}/versions", "read", versions),
+    Route("POST", "/pathway/search", "read", search, body=Search),
+    Route("POST", "/pathway/batch", "write", batch, body=Batch),
+    Route("GET", "/pathway/export", "read", export),
+    Route("POST", "/pathway/import", "write", import_, query=Import, streams=True),
+    Route("GET", "/pathway/stats", "read", stats),
+    Route("GET", "/pathway/verify", "read", verify),
+    Route("POST", "/pathway/compact", "admin", compact),
+)
