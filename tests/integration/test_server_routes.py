@@ -314,12 +314,16 @@ def test_traces(ask, server, here):
     assert [one["uid"] for one in ask("GET", "/pathway/traces/two/history")["items"]] == ["two", "one"]
     assert ask("POST", "/pathway/traces/one/feedback", json={"score": 0.5})["score"] == 0.5
     assert ask("POST", "/pathway/traces/one/retire", json={"reason": "old"})["retired"] is True
-    found = ask("POST", "/pathway/search", json={"query": "flies"})
-    assert found["results"] == []
+    words = {"query": "flies", "mode": "lexical"}
+    found = ask("POST", "/pathway/search", json=words)
+    assert (found["results"], found["ranking"]) == ([], "lexical")
     assert ask("POST", "/pathway/traces/one/restore")["retired"] is False
-    found = ask("POST", "/pathway/search", json={"query": "flies", "explain": True})
+    found = ask("POST", "/pathway/search", json={**words, "explain": True})
     assert [one["uid"] for one in found["results"]] == ["one"]
     assert found["results"][0]["why"]
+    assert ask("POST", "/pathway/search", 400, json={"query": "x", "mode": "odd"})["code"] == "request_invalid"
+    nearest = [one["uid"] for one in ask("POST", "/pathway/search", json={"query": "flies"})["results"]]
+    assert nearest == [found.trace.uid for found in here.pathway.search("flies")]
     assert here.pathway.get("one").version == ask("GET", "/pathway/traces/one")["version"] == 2
     assert ask("GET", "/pathway/traces/one", params={"as_of": "1"})["content"] == {"q": "who flew late"}
     assert ask("GET", "/pathway/traces/none", 404)["code"] == "trace_not_found"

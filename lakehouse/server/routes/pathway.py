@@ -12,6 +12,7 @@ import msgspec
 
 from lakehouse.errors import AlreadyExists, Conflict, DiskFull, PreconditionFailed, RequestInvalid
 from lakehouse.pathway.model import History, Trace
+from lakehouse.pathway.reading import Mode
 from lakehouse.pathway.transfer import OnConflict
 from lakehouse.server.routing import Answer, Call, Route
 from lakehouse.storage.base import CHUNK
@@ -76,6 +77,7 @@ class Search(msgspec.Struct, forbid_unknown_fields=True):
     cursor: str | None = None
     threshold: float | None = None
     explain: bool = False
+    mode: Mode = "auto"
 
 
 class Batch(msgspec.Struct, forbid_unknown_fields=True):
