@@ -9,8 +9,7 @@ from pathlib import Path
 from lakehouse import config, state
 from lakehouse.branch import BRANCHES_FOLDER
 from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER, MARKER_FILE, Database
-from lakehouse.catalog.lock import WriterLock
-from lakehouse.catalog.writer import LOCK_FILE
+from lakehouse.catalog.lock import LOCK_FILE, WriterLock
 from lakehouse.errors import DiskFull, LakeTooNew, LakeUnusable
 from lakehouse.query import history
 from lakehouse.query.files import written

@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from typing import Any
 
 from lakehouse.errors import DiskFull, LakeUnusable, LockTimeout
 
+LOCK_FILE = "write.lock"
 _TICKETS = 1 << 20  # the bytes before it hold the counter and the holder's card; no file grows that far
 _TICKETS_END = 1 << 62
 _CARD = 32
@@ -38,6 +40,20 @@ class WriterLock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._thread: int | None = None
+
+    def busy(self) -> bool:
+        """Whether somebody else than this thread writes, or waits to."""
+        if self._thread == threading.get_ident():
+            return False
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY)
+        except OSError:
+            return False  # nobody wrote yet
+        try:
+            return _anyone_before(descriptor, _TICKETS_END)
+        finally:
+            os.close(descriptor)
 
     @contextmanager
     def hold(self, timeout: float) -> Iterator[float]:
@@ -69,8 +85,11 @@ class WriterLock:
                 time.sleep(delay)
                 ticket = ticket or _draw(descriptor, started + timeout)
             _leave_card(descriptor)
+            self._thread = threading.get_ident()
             yield time.monotonic() - started
         finally:
+            if self._thread == threading.get_ident():
+                self._thread = None
             try:
                 # Closing frees the bytes only when nobody else has the descriptor: a child forked meanwhile may.
                 _control(descriptor, fcntl.F_OFD_SETLK, fcntl.F_UNLCK, 0, 0)

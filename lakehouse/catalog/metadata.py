@@ -18,6 +18,7 @@ import duckdb
 
 from lakehouse.catalog import faults
 from lakehouse.catalog.attach import CATALOG_FILE, METADATA, Database
+from lakehouse.catalog.lock import LOCK_FILE, WriterLock
 from lakehouse.catalog.names import literal
 from lakehouse.errors import LakehouseError, SnapshotNotFound
 
@@ -67,11 +68,11 @@ class Relation:
 class _Reading:
     """One open read transaction on the catalog: everything read in it is of one moment."""
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, token: _Token, age: float) -> None:
+    def __init__(self, cursor: duckdb.DuckDBPyConnection, token: _Token, *, settled: bool) -> None:
         self.token = token
         """Times and sizes of the catalog's files just before it began."""
-        self.age = age
-        """Seconds from the last change of those files until then."""
+        self.settled = settled
+        """Whether every change that those files show was there to be read."""
         self._cursor = cursor
         cursor.execute("BEGIN TRANSACTION")
         self.newest = int(self.rows("SELECT max(snapshot_id) FROM ducklake_snapshot")[0][0])
@@ -95,6 +96,7 @@ class Metadata:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.lock = WriterLock(database.folder / LOCK_FILE)
         self._lock = threading.RLock()
         self._reading: _Reading | None = None
         self._relations: tuple[int, dict[tuple[str, str], Relation], dict[int, Relation]] | None = None
@@ -142,17 +144,27 @@ class Metadata:
         with self._lock, faults.translated():
             return self._fresh().newest
 
+    def committed(self) -> int:
+        """The id of the newest snapshot, for who has just committed it and still holds the writer lock."""
+        with self._lock, faults.translated():
+            return self._renew().newest
+
     def _fresh(self) -> _Reading:
         """The open read, exchanged first if something may have been committed since it began."""
-        if self._reading is None or self._reading.age <= _RACY or self._reading.token != self._token():
+        if self._reading is None or not self._reading.settled or self._reading.token != self._token():
             return self._renew()
         return self._reading
 
     def _renew(self) -> _Reading:
-        """Begin a new read, then end the old one: there is never a moment without any."""
+        """Begin a new read, then end the old one: there is never a moment without any.
+
+        SQLite writes its log and flushes it before the commit can be seen: who reads in between sees the new time of
+        the file and the old rows. So a read that begins while somebody else writes is not settled.
+        """
         old, token = self._reading, self._token()
         age = time.time() - max((entry[0] for entry in token), default=0) / 1e9
-        self._reading = _Reading(self._database.cursor(schema=False), token, age)
+        settled = age > _RACY and not self.lock.busy()  # in this order: the lock is freed after the commit
+        self._reading = _Reading(self._database.cursor(schema=False), token, settled=settled)
         if old is not None:
             old.end()
         return self._reading

@@ -18,14 +18,12 @@ import msgspec
 from lakehouse.catalog import faults, inlining
 from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.flush import Flusher, flushing
-from lakehouse.catalog.lock import WriterLock
 from lakehouse.catalog.metadata import Metadata
 from lakehouse.catalog.names import literal
 from lakehouse.catalog.origin import origin
 from lakehouse.config import CatalogSettings
 from lakehouse.errors import LakeReadOnly, QueryError
 
-LOCK_FILE = "write.lock"
 _CLOCK_SLACK = 2.0  # seconds a file system's clock may lag behind ours
 
 
@@ -76,7 +74,7 @@ class Writer:
         self._settings = settings
         self._local = threading.local()
         self._flusher = Flusher(database.data)
-        self.lock = WriterLock(database.folder / LOCK_FILE)
+        self.lock = metadata.lock
 
     @property
     def active(self) -> Transaction | None:
@@ -129,7 +127,7 @@ class Writer:
                     self._stamp(transaction)
                     self._sync(started)
                     transaction.execute("COMMIT")
-                    transaction.snapshot = self._metadata.current()
+                    transaction.snapshot = self._metadata.committed()
                 finally:
                     _end(transaction)
             finally:

@@ -29,8 +29,8 @@ from lakehouse import __version__, config, state
 from lakehouse.catalog import extensions, faults
 from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER, MARKER_FILE, Database
 from lakehouse.catalog.catalog import Catalog
+from lakehouse.catalog.lock import LOCK_FILE
 from lakehouse.catalog.names import literal
-from lakehouse.catalog.writer import LOCK_FILE
 from lakehouse.config import Settings
 from lakehouse.errors import BackupUnusable, DiskFull, LakeUnusable, ObjectNotFound
 from lakehouse.health import checksums, inventory, journals

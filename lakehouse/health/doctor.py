@@ -17,10 +17,9 @@ import duckdb
 from lakehouse import config, state
 from lakehouse.catalog import extensions, faults
 from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER, MARKER_FILE, Database
-from lakehouse.catalog.lock import WriterLock
+from lakehouse.catalog.lock import LOCK_FILE, WriterLock
 from lakehouse.catalog.metadata import Metadata
 from lakehouse.catalog.names import literal
-from lakehouse.catalog.writer import LOCK_FILE
 from lakehouse.config import Settings, parse_age
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.health import checksums, datacheck, inventory, journals, leftovers
