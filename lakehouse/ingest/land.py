@@ -30,9 +30,6 @@ _EXACT = re.compile(
     r"|TIMESTAMP(?: WITH TIME ZONE)?)$"
 )
 _PLAIN = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
-_PARQUET = "FORMAT parquet, DICTIONARY_SIZE_LIMIT 12288"
-"""A dictionary is kept for columns of at most a tenth as many values as a row group has rows. DuckDB tries
-twice as many: that finds hardly any column more, and costs 5 % of the time."""
 
 Columns = list[tuple[str, str]]
 
@@ -107,7 +104,7 @@ def land(
     file = folder / f"{LANDED_PREFIX}{uuid.uuid4()}.parquet"
     undo.callback(_discard, catalog.metadata, file)
     with catalog.writer.flushing(file):
-        rows = _count(run(f"COPY ({select}) TO {literal(str(file))} ({_PARQUET})"))
+        rows = _count(run(f"COPY ({select}) TO {literal(str(file))} (FORMAT parquet)"))
     if (
         rows > inlining.INLINED or landing.only_in_files or landing.create
     ):  # a first load gets a file: it reads as fast as any

@@ -32,13 +32,10 @@ def test_a_source_without_rows_changes_no_table(lake, tmp_path):
 
 def test_whole_numbers_beyond_64_bits_are_not_rounded(lake, tmp_path):
     (tmp_path / "a.csv").write_text("x\n12345678901234567890123\n" + "6\n" * 20)
-    with pytest.raises(errors.IngestError, match="a HUGEINT would be rounded"):
+    with pytest.raises(errors.IngestError, match="cannot keep the type HUGEINT"):
         lake.ingest(tmp_path / "a.csv", "t", options={"types": {"x": "HUGEINT"}})
-    lake.sql("CREATE TABLE h (x HUGEINT)")
-    with pytest.raises(errors.IngestError, match="12345678901234567890123"):
-        lake.ingest(tmp_path / "a.csv", "h")
-    receipt = lake.ingest(tmp_path / "a.csv", "h", contract="quarantine")
-    assert (receipt.rows, receipt.rejected) == (20, 1)
+    with pytest.raises(errors.QueryError, match="cannot keep the column x"):
+        lake.sql("CREATE TABLE h (x HUGEINT)")
     lake.sql("CREATE TABLE b (x BIGINT)")
     lake.ingest(tmp_path / "a.csv", "b", contract="evolve")
     assert types(lake, "b") == {"x": "DECIMAL(38,0)"}

@@ -135,11 +135,11 @@ def test_a_rebuild_that_was_killed_goes_on_where_it_was(tmp_path, child):
         from pathlib import Path
         from lakehouse.pathway import index
         index._BATCH = 500
-        remember = index._remember
-        def slow(connection, end):
-            remember(connection, end)
+        remember = index.Index._remember
+        def slow(self, connection, end, faults):
+            remember(self, connection, end, faults)
             say({"seq": end.seq})
-        index._remember = slow
+        index.Index._remember = slow
         from lakehouse.pathway.store import Pathway
         Pathway(Path(args[0])).get("0000")
     """
