@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,7 +26,7 @@ def measure(quick: bool) -> Report:
         with scratch() as folder, lakehouse.open(folder / "lake", settings={"query": {"cache_size": "0MB"}}) as lake:
             sync()
             ours.append(timed(lambda lake=lake: [lake.ingest(_frame(i, rows), "t") for i in range(appends)]))
-            ask = lambda lake=lake: lake.sql("SELECT sum(x), count(*) FROM t").fetchall()  # noqa: E731
+            ask = partial(_asked, lake)
             first = ask()
             before.append(median(rounds(5, ask=ask)["ask"]))
             compacting.append(timed(lake.maintenance.compact))
@@ -41,6 +42,10 @@ def measure(quick: bool) -> Report:
 def _frame(number: int, rows: int) -> pa.Table:
     start = number * rows
     return pa.table({"x": pa.array(range(start, start + rows), pa.int64()), "name": [f"row {i}" for i in range(rows)]})
+
+
+def _asked(lake: lakehouse.Lakehouse) -> list[tuple]:
+    return lake.sql("SELECT sum(x), count(*) FROM t").fetchall()
 
 
 def _delta(folder: Path, appends: int, rows: int) -> float:

@@ -114,7 +114,7 @@ def _warm(folder: Path) -> None:
 
 def _asked(folder: Path, count: int) -> dict:
     """In a process of its own: how long opening and every kind of question takes, in ms."""
-    import lakehouse.pathway.index  # noqa: F401
+    import lakehouse.pathway.index  # noqa: F401 - what a search loads is not what is timed
 
     names = [f"t{number * 7919 % 20_000}" for number in range(count)]
     asked = questions(count)
@@ -138,7 +138,7 @@ def _asked(folder: Path, count: int) -> dict:
 
 
 def _nothing() -> None:
-    import lakehouse.pathway.index  # noqa: F401
+    import lakehouse.pathway.index  # noqa: F401 - what a search loads is not what is timed
 
 
 if __name__ == "__main__":

@@ -299,7 +299,7 @@ class Notebook:
         """The IPython matcher: never raises, and keeps Python's suggestions out of SQL."""
         try:
             return self._suggested(context)
-        except Exception:
+        except Exception:  # of any kind: who types must never be stopped by a suggestion
             return {"completions": [], "suppress": False}
 
     def _suggested(self, context: Any) -> dict[str, Any]:

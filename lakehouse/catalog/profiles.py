@@ -82,7 +82,8 @@ class Profile:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as values that JSON has; decimals become floats, NaN and infinity texts."""
-        return _plain(dataclasses.asdict(self))  # type: ignore[no-any-return]
+        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
+        return plain
 
     def __repr__(self) -> str:
         header = ("column", "type", "nulls", "distinct", "min", "mean", "max", "histogram", "most frequent")

@@ -75,7 +75,7 @@ def ingest(
             name,
             mode=mode,  # type: ignore[arg-type]  # click has checked the choices
             key=list(keys) or None,
-            contract=contract,  # type: ignore[arg-type]
+            contract=contract,  # type: ignore[arg-type]  # as above
             format=kind,
             options=dict(pair(option) for option in options),
             force=force,

@@ -179,7 +179,7 @@ def _check_content(path: Path, kind: str) -> None:
 
 def _reader(kind: str, paths: list[Path], options: Mapping[str, Any], database: Database) -> Source:
     """How files that are not CSV are read, and how their columns are checked."""
-    check: Callable[[list[str]], None] = lambda _columns: None  # noqa: E731
+    check: Callable[[list[str]], None] = _take_any
     if kind == "excel":
         if len(paths) > 1:
             raise SourceUnreadable("several Excel files cannot be loaded at once", hint="load them one by one")
@@ -197,6 +197,10 @@ def _reader(kind: str, paths: list[Path], options: Mapping[str, Any], database: 
         if "columns" not in options:
             check = partial(_check_renamed, paths, given, database)
     return Source(readings=(lambda _types: sql,), check=check, typed=kind == "parquet", **_UNKNOWN)
+
+
+def _take_any(_columns: list[str]) -> None:
+    """Columns that a format cannot rename or drop in silence need no look."""
 
 
 def _by_record(read: Source, paths: list[Path], options: Mapping[str, Any], name: str) -> Source:
@@ -347,7 +351,7 @@ def _stream(reader: pa.RecordBatchReader) -> Source:
                     plain = batch.cast(schema)
                     writer.write_batch(plain)
                     yield plain
-        except Exception as error:
+        except Exception as error:  # of any kind: the reader is the caller's own
             broken.append(error)  # DuckDB will only speak of a traceback
             raise
 
