@@ -12,7 +12,7 @@ import os
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -131,9 +131,10 @@ class Index:
                 with suppress(sqlite3.Error):
                     return _checked(_opened(self._seen[1]))
             beside = journal.path.with_suffix(".index")
-            for makes in (lambda: _caught_up(journal, beside, isolate=True), lambda: _as_it_is(journal, beside)):
-                with suppress(*_NOT_HERE):
-                    return self._seen_at(signature, *makes())
+            with suppress(*_NOT_HERE):
+                return self._seen_at(signature, *_caught_up(journal, beside, isolate=True))
+            with suppress(*_NOT_HERE):
+                return self._seen_at(signature, *_as_it_is(journal, beside))
             if self._temporary is None:
                 self._temporary = tempfile.TemporaryDirectory(prefix="lakehouse-observer-", ignore_cleanup_errors=True)
             own = Path(self._temporary.name, beside.name)
@@ -234,8 +235,8 @@ def _apply(journal: Journal, connection: sqlite3.Connection) -> list[Fault]:
                 if count == _BATCH:
                     break
             if count:
-                values = {"generation": last.generation, "offset": last.offset, "seq": last.seq, "hash": last.hash}
-                connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))
+                known = {"generation": last.generation, "offset": last.offset, "seq": last.seq, "hash": last.hash}
+                connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(known.items()))
         if count < _BATCH:
             return faults
 

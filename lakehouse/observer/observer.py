@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -247,10 +246,11 @@ class Observer:
         """
         where, values = since_of(since)
         found = self._ask(*stats_sql(Filters(workflow=workflow, node=node, mode=mode), where, values))
-        names = Stats.__struct_fields__[:-2]
+        names = ("workflow", "node", "mode", "runs", "failures", "skipped", "not_run", "p50", "p90", "p99", "slowest")
         return [
             Stats(
-                *(row[name] for name in names),
+                **{name: row[name] for name in names},
+                last_status=row["last_status"],
                 last_seen=datetime.fromisoformat(row["last_seen"]),
                 last_error=None if row["last_error"] is None else decoded(row["last_error"]).error,
             )
@@ -379,5 +379,3 @@ class Observer:
                     return
                 with self._changed:
                     self._changed.wait(_LOOK)
-
-
