@@ -305,6 +305,11 @@ class Observer:
         self.journal.close()
 
     @property
+    def closed(self) -> bool:
+        """Whether the lake was closed."""
+        return self._closed
+
+    @property
     def _index(self) -> Index:
         if self._opened is None:
             from lakehouse.observer.index import Index  # SQLite, which who only writes never needs

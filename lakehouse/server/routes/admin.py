@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from lakehouse import __version__
 from lakehouse.errors import LakehouseError
 from lakehouse.server.openapi import described
@@ -19,6 +21,7 @@ def ready(call: Call) -> Answer:
         "catalog": lambda: call.lake.catalog.current_snapshot().id,
         "storage": lambda: len(call.lake.storage.list("", 1)),
         "journals": lambda: call.lake.pathway.stats().records,
+        "observer": lambda: msgspec.to_builtins(call.lake.observer.counters()),
     }
     parts: dict[str, dict[str, Any]] = {}
     for name, check in checks.items():
