@@ -180,11 +180,14 @@ class Observer:
         """What came behind a cursor, oldest first, and the cursor behind that."""
         loose = [one for one in self._loose() if one.number > cursor.number]
         number = max((one.number for one in loose), default=cursor.number)
-        found = self._ask(*events_sql(filters, f"place > {cursor.place}", [], limit, oldest=True, loose=False))
+        end = self._end()  # asked first: what comes after it is for the next page, whether it is found now or not
+        found = self._ask(
+            *events_sql(filters, f"place > {cursor.place}", [], limit, oldest=True, loose=False), loose=[]
+        )
         events = [event_of(decoded(row["text"]), row["place"], row["recorded"]) for row in found]
         place = found[-1]["place"] if found else cursor.place
         if len(found) < limit:  # what no filter let through need not be looked at again
-            place = max(place, self._ask("SELECT coalesce(max(place), 0) AS place FROM event")[0]["place"])
+            place = max(place, end)
         for one in loose:
             event = event_of(decoded(one.text), None, one.recorded)
             events += [event] if filters.match(event) else []
@@ -195,7 +198,7 @@ class Observer:
         number = self.counters().accepted
         if since is not None:
             return Cursor(since, number)
-        return Cursor(self._ask("SELECT coalesce(max(place), 0) AS place FROM event")[0]["place"], number)
+        return Cursor(self._end(), number)
 
     def follow(
         self,
@@ -347,6 +350,9 @@ class Observer:
                 return
             self._told, count, self._untold = now, self._untold, 0
         log.error("%d events are only in memory, as the journal cannot be written: %s", count, problem)
+
+    def _end(self) -> int:
+        return int(self._ask("SELECT coalesce(max(place), 0) AS place FROM event", loose=[])[0]["place"])
 
     def _loose(self) -> list[Kept]:
         """What is in the ring alone."""

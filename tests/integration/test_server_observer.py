@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -75,7 +76,10 @@ def test_events_and_stats_say_what_the_lake_says(server, here):
 
 
 def test_who_sent_an_event_is_not_for_the_sender_to_say(server, here):
-    post(server, {"run": "forged", "status": "done", "principal": "somebody", "seq": 1, "recorded": "2000-01-01T00:00:00Z"})
+    post(
+        server,
+        {"run": "forged", "status": "done", "principal": "somebody", "seq": 1, "recorded": "2000-01-01T00:00:00Z"},
+    )
     (event,) = here.events(run="forged")
     assert event.principal == "primary"
     assert event.seq > 1
@@ -168,18 +172,8 @@ def test_a_listener_hears_what_this_server_and_other_processes_record(server, he
     from_the_start.close()
 
 
-def threads(server):
-    return len(list((server_proc(server) / "task").iterdir()))
-
-
-def server_proc(server):
-    from pathlib import Path
-
-    return Path("/proc", str(server.process.pid))
-
-
 def files(server):
-    return len(list((server_proc(server) / "fd").iterdir()))
+    return len(list(Path("/proc", str(server.process.pid), "fd").iterdir()))
 
 
 def test_more_listeners_than_threads_hold_none_and_leave_nothing(server, here):
@@ -187,7 +181,9 @@ def test_more_listeners_than_threads_hold_none_and_leave_nothing(server, here):
     server.call("GET", "/observer/events")
     before = files(server)
     address = ("127.0.0.1", server.port)
-    request = f"GET {V1}/observer/stream?run=never HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {PRIMARY}\r\n\r\n"
+    request = (
+        f"GET {V1}/observer/stream?run=never HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {PRIMARY}\r\n\r\n"
+    )
     open_ones = [socket.create_connection(address, timeout=30) for _ in range(100)]
     for one in open_ones:
         one.sendall(request.encode())
