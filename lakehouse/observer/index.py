@@ -115,7 +115,7 @@ class Index:
         """What changes when the journal grows or is another file."""
         try:
             stat = os.stat(self._journal.path) if self._journal is not None else None
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         return stat and (stat.st_ino, stat.st_size, stat.st_mtime_ns)
 

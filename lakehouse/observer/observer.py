@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -24,6 +24,7 @@ from lakehouse.observer.questions import Cursor, Filters, Page, event_of, events
 if TYPE_CHECKING:
     from lakehouse.journal import Verification
     from lakehouse.observer.index import Index
+    from lakehouse.observer.openlineage import OpenLineage
 
 log = logging.getLogger("lakehouse.observer")
 FILE_NAME = "events.jsonl"
@@ -31,14 +32,6 @@ LIMIT = 100
 _LOOK = 0.05
 """Seconds between two looks at the journal of who follows it; events of its own process come at once."""
 _LOG_EVERY = 60.0  # seconds
-
-
-class Sink(Protocol):
-    """Where events go as well, such as an OpenLineage endpoint; it never waits and never raises."""
-
-    def offer(self, event: Event) -> None: ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +64,20 @@ class Observer:
         folder: where the journal and its index are, or will be.
         settings: `[observer]`.
         read_only: the lake is; events are then only in memory.
-        sink: where events go as well.
+        sink: where events go as well; it is closed with this.
+
+    Attributes:
+        journal: the truth.
+        openlineage: the sink, with counts of its own; None: there is none.
     """
 
     def __init__(
-        self, folder: Path, settings: ObserverSettings, *, read_only: bool = False, sink: Sink | None = None
+        self, folder: Path, settings: ObserverSettings, *, read_only: bool = False, sink: OpenLineage | None = None
     ) -> None:
         self.settings = settings
         self.journal = Journal(folder / FILE_NAME, sync=settings.sync)
         self._read_only = read_only
-        self._sink = sink
+        self.openlineage = sink
         self._ring: deque[Kept] = deque(maxlen=settings.ring_size)
         self._changed = threading.Condition()
         self._counts = {"accepted": 0, "evicted": 0, "persisted": 0, "persist_failed": 0}
@@ -125,9 +122,9 @@ class Observer:
             evicted = before + len(texts) - len(self._ring)
             counts["evicted"] += evicted
             self._changed.notify_all()
-        if self._sink is not None:
+        if self.openlineage is not None:
             for event in given:
-                self._sink.offer(event)
+                self.openlineage.offer(event)
         return Receipt(len(given), evicted, persisted=seq is not None, seq=seq, problem=problem)
 
     def counters(self) -> Counters:
@@ -301,8 +298,8 @@ class Observer:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        if self._sink is not None:
-            self._sink.close()
+        if self.openlineage is not None:
+            self.openlineage.close()
         if self._opened is not None:
             self._opened.close()
         self.journal.close()

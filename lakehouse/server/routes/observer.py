@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from lakehouse.errors import RequestInvalid
-from lakehouse.observer.model import Counters, Event, Stats, Status
+from lakehouse.observer.model import Counters, Delivered, Event, Stats, Status
 from lakehouse.observer.observer import LIMIT, Observer
 from lakehouse.observer.questions import Cursor, Filters
 from lakehouse.server.routing import Answer, Call, Route
@@ -83,6 +83,8 @@ class Tallies(msgspec.Struct):
 
     stats: list[Stats]
     counters: Counters
+    openlineage: Delivered | None
+    """Of the endpoint, if there is one."""
 
 
 class Checked(msgspec.Struct):
@@ -123,7 +125,8 @@ def stats(call: Call) -> Tallies:
     asked = msgspec.structs.asdict(call.query)
     observer = call.lake.observer
     found = observer.stats(**{**asked, "since": _since(asked["since"])})
-    return Tallies(found, observer.counters())
+    sink = observer.openlineage
+    return Tallies(found, observer.counters(), None if sink is None else sink.counters())
 
 
 def stream(call: Call) -> Answer:
