@@ -44,6 +44,9 @@ _SCHEMA = (
     f"PRAGMA user_version = {FORMAT}",
 )
 _INSERT = f"INSERT OR REPLACE INTO {{}} VALUES ({', '.join('?' * len(COLUMNS))})"
+# Behind what its own process had written, and behind what others had by then.
+_PLACE = """UPDATE loose SET place = max(place, coalesce((SELECT e.place FROM event e WHERE e.recorded <= loose.recorded
+    ORDER BY e.recorded DESC, e.place DESC LIMIT 1), 0))"""
 _BATCH = 10_000
 _PATIENCE = 60.0  # seconds
 _NO_PLACE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -95,7 +98,8 @@ class Index:
             with closing(self._current()) as connection:
                 connection.execute("PRAGMA temp_store = MEMORY")
                 connection.execute(f"CREATE TEMP TABLE loose {_TABLE.format(key='')}")
-                connection.executemany(_INSERT.format("loose"), loose)
+                if connection.executemany(_INSERT.format("loose"), loose).rowcount > 0:
+                    connection.execute(_PLACE)
                 return connection.execute(sql, parameters).fetchall()
         except (sqlite3.Error, OSError) as error:
             full = getattr(error, "errno", None) in _FULL or _is_full(error)

@@ -108,8 +108,7 @@ class Observer:
             raise LakeClosed("the lake was closed", hint="open it again")
         if not given:
             return Receipt(0, 0, persisted=self.settings.persist, seq=None)
-        seq, problem = self._persisted(texts)
-        now = datetime.now(UTC)
+        seq, now, problem = self._persisted(texts)
         with self._changed:
             counts, before = self._counts, len(self._ring)
             if seq is not None:
@@ -317,16 +316,17 @@ class Observer:
             self._opened = Index(self.journal if self.settings.persist else None)
         return self._opened
 
-    def _persisted(self, texts: list[bytes]) -> tuple[int | None, str | None]:
-        """The place of the last one in the journal, or None and what went wrong, which may be nothing."""
+    def _persisted(self, texts: list[bytes]) -> tuple[int | None, datetime, str | None]:
+        """The place of the last one in the journal, or None, and when; and what went wrong, which may be nothing."""
         if not self.settings.persist:
             if self.settings.require_persist:
                 raise JournalError("observer.persist is false, and observer.require_persist is true", hint="set one")
-            return None, None
+            return None, datetime.now(UTC), None
         try:
             if self._read_only:
                 raise LakeReadOnly("the lake is open for reading only", hint="open it without at= and read_only=")
-            return self.journal.append(*map(msgspec.Raw, texts)).seq, None
+            with self.journal.writing() as writing:
+                return writing.append(*map(msgspec.Raw, texts)).seq, writing.time, None
         except Exception as error:
             with self._changed:
                 self._counts["persist_failed"] += len(texts)
@@ -336,7 +336,7 @@ class Observer:
                 raise JournalError(f"the event could not be written: {error}") from error
             problem = error.message if isinstance(error, LakehouseError) else f"{type(error).__name__}: {error}"
             self._complain(problem, len(texts))
-            return None, problem
+            return None, datetime.now(UTC), problem
 
     def _complain(self, problem: str, count: int) -> None:
         """Log what went wrong, but not a thousand times a second."""
