@@ -24,6 +24,7 @@ from lakehouse.errors import DiskFull, EventInvalid, JournalError, LakeUnusable
 from lakehouse.journal import Journal
 from lakehouse.observer.encoding import decoded
 from lakehouse.observer.model import Event
+from lakehouse.observer.questions import Question
 from lakehouse.records import Entry, Fault, Position, stamp
 
 FORMAT = 1
@@ -60,7 +61,7 @@ def row(event: Event, text: bytes, place: int, number: int | None, recorded: dat
         event: what it is.
         text: the same as JSON.
         place: where it stands in the journal, or behind which record it came.
-        number: of one that is in no journal, which of its process it is.
+        number: of one that is in no journal, which of them it is.
         recorded: when it was taken.
     """
     success = None if event.success is None else int(event.success)
@@ -83,13 +84,12 @@ class Index:
         self._lock = threading.Lock()
         self._seen: tuple[Any, str] | None = None
 
-    def ask(self, sql: str, parameters: Any = (), loose: Iterable[tuple[Any, ...]] = ()) -> list[sqlite3.Row]:
-        """The rows of a query on the tables `event` and `loose`.
+    def ask(self, questions: Iterable[Question], loose: Iterable[tuple[Any, ...]] = ()) -> list[list[sqlite3.Row]]:
+        """The rows of each query on the tables `event` and `loose`, all at one moment.
 
         Args:
-            sql: the query.
-            parameters: its values.
-            loose: rows of events that are in no journal.
+            questions: the queries with their values.
+            loose: rows of events that are in no journal, in order.
 
         Raises:
             LakeUnusable, DiskFull: there is no place for the index.
@@ -100,7 +100,8 @@ class Index:
                 connection.execute(f"CREATE TEMP TABLE loose {_TABLE.format(key='')}")
                 if connection.executemany(_INSERT.format("loose"), loose).rowcount > 0:
                     connection.execute(_PLACE)
-                return connection.execute(sql, parameters).fetchall()
+                connection.execute("BEGIN")
+                return [connection.execute(sql, values).fetchall() for sql, values in questions]
         except (sqlite3.Error, OSError) as error:
             full = getattr(error, "errno", None) in _FULL or _is_full(error)
             raise (DiskFull if full else LakeUnusable)(

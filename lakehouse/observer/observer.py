@@ -19,7 +19,7 @@ from lakehouse.errors import JournalError, LakeClosed, LakehouseError, LakeReadO
 from lakehouse.journal import Journal
 from lakehouse.observer.encoding import decoded, encoded
 from lakehouse.observer.model import Counters, Event, Receipt, Stats
-from lakehouse.observer.questions import Cursor, Filters, Page, event_of, events_sql, since_of, stats_sql
+from lakehouse.observer.questions import END, Cursor, Filters, Page, Question, event_of, events_sql, since_of, stats_sql
 
 if TYPE_CHECKING:
     from lakehouse.journal import Verification
@@ -170,20 +170,24 @@ class Observer:
             LakeUnusable, DiskFull: there is no place for the index.
         """
         filters = Filters(run, workflow, node, mode, status, success, principal)
-        return self._events(filters, since, limit, oldest=oldest)
+        where, values = since_of(since)
+        loose = self._loose()
+        (found,) = self._ask([events_sql(filters, where, values, limit, oldest=oldest, loose=bool(loose))], loose)
+        return [
+            event_of(decoded(row["text"]), row["place"] if row["number"] is None else None, row["recorded"])
+            for row in found
+        ]
 
     def page(self, cursor: Cursor, filters: Filters, limit: int = 500) -> Page:
         """What came behind a cursor, oldest first, and the cursor behind that."""
         loose = [one for one in self._loose() if one.number > cursor.number]
         number = max((one.number for one in loose), default=cursor.number)
-        end = self._end()  # asked first: what comes after it is for the next page, whether it is found now or not
-        found = self._ask(
-            *events_sql(filters, f"place > {cursor.place}", [], limit, oldest=True, loose=False), loose=[]
-        )
+        asked = events_sql(filters, f"place > {cursor.place}", [], limit, oldest=True, loose=False)
+        found, end = self._index.ask([asked, END])
         events = [event_of(decoded(row["text"]), row["place"], row["recorded"]) for row in found]
         place = found[-1]["place"] if found else cursor.place
         if len(found) < limit:  # what no filter let through need not be looked at again
-            place = max(place, end)
+            place = max(place, end[0]["place"])
         for one in loose:
             event = event_of(decoded(one.text), None, one.recorded)
             events += [event] if filters.match(event) else []
@@ -194,7 +198,7 @@ class Observer:
         number = self.counters().accepted
         if since is not None:
             return Cursor(since, number)
-        return Cursor(self._end(), number)
+        return Cursor(self._index.ask([END])[0][0]["place"], number)
 
     def follow(
         self,
@@ -244,17 +248,19 @@ class Observer:
             since: of events as of `events`.
         """
         where, values = since_of(since)
-        found = self._ask(*stats_sql(Filters(workflow=workflow, node=node, mode=mode), where, values))
-        names = ("workflow", "node", "mode", "runs", "failures", "skipped", "not_run", "p50", "p90", "p99", "slowest")
-        return [
-            Stats(
-                **{name: row[name] for name in names},
-                last_status=row["last_status"],
-                last_seen=datetime.fromisoformat(row["last_seen"]),
-                last_error=None if row["last_error"] is None else decoded(row["last_error"]).error,
-            )
-            for row in found
-        ]
+        counted, timed, last, errors = self._ask(
+            stats_sql(Filters(workflow=workflow, node=node, mode=mode), where, values)
+        )
+        times, lasts, problems = ({tuple(row)[:3]: row for row in rows} for rows in (timed, last, errors))
+        found = []
+        for row in counted:
+            key = tuple(row)[:3]
+            facts: dict[str, Any] = {**dict.fromkeys(("p50", "p90", "p99", "slowest")), **row, **times.get(key, {})}
+            facts["last_status"] = lasts[key]["status"]
+            facts["last_seen"] = datetime.fromisoformat(row["last_seen"])
+            facts["last_error"] = decoded(problems[key]["text"]).error if key in problems else None
+            found.append(Stats(**facts))
+        return found
 
     def verify(self) -> Verification:
         """Read the whole journal and tell what is wrong with it."""
@@ -348,29 +354,18 @@ class Observer:
             self._told, count, self._untold = now, self._untold, 0
         log.error("%d events are only in memory, as the journal cannot be written: %s", count, problem)
 
-    def _end(self) -> int:
-        return int(self._ask("SELECT coalesce(max(place), 0) AS place FROM event", loose=[])[0]["place"])
-
     def _loose(self) -> list[Kept]:
         """What is in the ring alone."""
         with self._changed:
             return [one for one in self._ring if one.seq is None]
 
-    def _events(self, filters: Filters, since: Any, limit: int, *, oldest: bool) -> list[Event]:
-        where, values = since_of(since)
-        loose = self._loose()
-        found = self._ask(*events_sql(filters, where, values, limit, oldest=oldest, loose=bool(loose)), loose=loose)
-        return [
-            event_of(decoded(row["text"]), row["place"] if row["number"] is None else None, row["recorded"])
-            for row in found
-        ]
-
-    def _ask(self, sql: str, values: list[Any] | None = None, loose: list[Kept] | None = None) -> list[Any]:
+    def _ask(self, questions: list[Question], loose: list[Kept] | None = None) -> list[list[Any]]:
         from lakehouse.observer.index import row
 
-        given = self._loose() if loose is None else loose
-        rows = [row(decoded(one.text), one.text, one.place, one.number, one.recorded) for one in given]
-        return self._index.ask(sql, values or [], rows)
+        given = enumerate(self._loose() if loose is None else loose)
+        return self._index.ask(
+            questions, [row(decoded(one.text), one.text, one.place, number, one.recorded) for number, one in given]
+        )
 
     def _following(self, filters: Filters, cursor: Cursor, timeout: float | None) -> Iterator[Event]:
         quiet = time.monotonic()
@@ -386,4 +381,5 @@ class Observer:
                 if timeout is not None and time.monotonic() - quiet >= timeout:
                     return
                 with self._changed:
-                    self._changed.wait(_LOOK)
+                    if self._counts["accepted"] == seen[0]:  # else it came before we waited, and nobody wakes us
+                        self._changed.wait(_LOOK)

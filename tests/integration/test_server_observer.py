@@ -204,12 +204,10 @@ def test_more_listeners_than_threads_hold_none_and_leave_nothing(server, here):
     assert "Traceback" not in server.log
 
 
-def test_a_listener_does_not_keep_the_server_from_stopping(tmp_path):
-    lakehouse.open(tmp_path / "lake").close()
-    running = Server(tmp_path, ["lakehouse.cli", "serve"], TOKENS).ready()
-    listener = Listener(running)
-    running.process.terminate()
-    assert running.process.wait(20) is not None
+def test_a_listener_does_not_keep_the_server_from_stopping(server):
+    """The last test of this module: the server is gone after it."""
+    listener = Listener(server)
+    server.process.terminate()
+    assert server.process.wait(20) is not None
     listener.close()
-    running.stop()
-    assert "Traceback" not in running.log, running.log
+    assert "Traceback" not in server.log, server.log
