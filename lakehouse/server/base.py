@@ -52,12 +52,15 @@ class Handler(JupyterHandler):
     _stream: Body | None = None
     _work: asyncio.Task[Any] | None = None
     _dropped = 0
+    _sent = 0
+    _counted = False
 
     def initialize(self, routes: dict[str, Route], service: Service) -> None:
         self.routes, self.service = routes, service
         self.request_id = uuid.uuid4().hex
         self.set_header("X-Request-Id", self.request_id)
         self._content = bytearray()
+        self.service.metrics.begun()
         method = self.request.method or ""
         self.route = routes.get(method) or (routes.get("GET") if method == "HEAD" else None)
 
@@ -86,14 +89,15 @@ class Handler(JupyterHandler):
         if not self.routes:
             raise web.HTTPError(404, "there is no such route")
         if self.route is None:
-            self.set_header("Allow", ", ".join(sorted({*self.routes, *({"HEAD"} if "GET" in self.routes else ())})))
             raise web.HTTPError(405)
         self._query = {name: values for name, values in self.request.query_arguments.items() if name != "token"}
         query = decoded_query(self._query, self.route.query)
         self.request.connection.set_max_body_size(1 << 62)  # type: ignore[union-attr] # ours is kept below
         if self.route.streams:
             self._stream = Body(_PATIENCE)
-            self._work = asyncio.ensure_future(self.service.run(partial(performed, self.route, self._call(query, None))))
+            self._work = asyncio.ensure_future(
+                self.service.run(partial(performed, self.route, self._call(query, None)))
+            )
             self._work.add_done_callback(self._worked)
             return
         if self._length() > JSON_LIMIT:
@@ -234,7 +238,7 @@ class Handler(JupyterHandler):
         self.set_header("Content-Type", "application/json")
         await self.finish(await self.service.run(partial(encoded, answer.value)))
 
-    async def _stream_out(self, answer: Answer, chunks: Iterator[bytes]) -> None:
+    async def _stream_out(self, answer: Answer[Any], chunks: Iterator[bytes]) -> None:
         for name, value in answer.headers.items():
             self.set_header(name, value)
         try:
@@ -245,6 +249,7 @@ class Handler(JupyterHandler):
             await self.finish()
         except StreamClosedError:
             log.info("the reader of %s went away", self.request_id)
+            self.on_finish()
         except Exception as error:
             if not self._headers_written:
                 raise
@@ -279,6 +284,7 @@ class Handler(JupyterHandler):
         self._auto_finish = False
         with contextlib.suppress(Exception):
             self.request.connection.detach().close()  # type: ignore[union-attr]
+        self.on_finish()
 
     def clear_problem_headers(self, status: int) -> None:
         """What an error says in headers."""
@@ -286,6 +292,8 @@ class Handler(JupyterHandler):
             self.clear_header(name)
         if status == 401:
             self.set_header("WWW-Authenticate", "Bearer")
+        if status == 405:
+            self.set_header("Allow", ", ".join(sorted({*self.routes, *({"HEAD"} if "GET" in self.routes else ())})))
         if status in (429, 503):
             self.set_header("Retry-After", "5")
 
@@ -303,6 +311,24 @@ class Handler(JupyterHandler):
         self.clear_problem_headers(status_code)
         self.set_header("Content-Type", "application/problem+json")
         self.finish(encoded(problem(status_code, code, detail, self.request_id)))
+
+    def write(self, chunk: Any) -> None:
+        """As Tornado does, and count it."""
+        self._sent += len(chunk)
+        super().write(chunk)
+
+    def on_finish(self) -> None:
+        """Count the request, once; also one that broke off."""
+        super().on_finish()
+        if self._counted:
+            return
+        self._counted = True
+        method = self.request.method if self.request.method in METHODS else "other"
+        path = next((route.path for route in self.routes.values()), "none")
+        received = self._dropped + (len(self._content) if self._stream is None else self._stream.size)
+        self.service.metrics.ended(
+            str(method), path, self.get_status(), self.request.request_time(), received, self._sent
+        )
 
     def compute_etag(self) -> None:
         """Routes say themselves what an ETag is."""

@@ -17,6 +17,7 @@ from lakehouse.errors import ConfigError, TooManyAttempts, Unauthenticated
 from lakehouse.folder import exists, folder_of
 from lakehouse.lake import open
 from lakehouse.server.audit import Audit
+from lakehouse.server.metrics import Metrics
 from lakehouse.server.once import Requests
 from lakehouse.tokens import environment_names
 
@@ -51,6 +52,7 @@ class Service:
         """The journal of writes."""
         self.requests = Requests(self.folder)
         """What `Idempotency-Key`s stand for."""
+        self.metrics = Metrics(self)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="lakehouse-http")
         self._kept: dict[str, str] = {}
         self.guard = self._read()

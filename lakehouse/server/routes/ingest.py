@@ -8,7 +8,18 @@ from pathlib import Path
 
 import msgspec
 
-from lakehouse.errors import DiskFull, LakehouseError, MediaTypeUnsupported, RequestInvalid
+from lakehouse.errors import (
+    Conflict,
+    DiskFull,
+    IngestError,
+    KeyInvalid,
+    LakehouseError,
+    MediaTypeUnsupported,
+    ObjectNotFound,
+    QueryError,
+    RequestInvalid,
+    SchemaNotFound,
+)
 from lakehouse.ingest.receipt import Contract, Mode, Receipt
 from lakehouse.server.routing import Call, Route
 
@@ -106,4 +117,16 @@ def _temporary(call: Call) -> Path:
     return folder
 
 
-ROUTES = (Route("POST", "/ingest", "write", load, query=Load, streams=True, counts_once="sure"),)
+ROUTES = (
+    Route(
+        "POST",
+        "/ingest",
+        "write",
+        load,
+        query=Load,
+        streams=True,
+        refuses=(IngestError, SchemaNotFound, ObjectNotFound, KeyInvalid, Conflict, QueryError, MediaTypeUnsupported),
+        reads=("Content-Type", "Content-Encoding"),
+        counts_once="sure",
+    ),
+)
