@@ -36,6 +36,7 @@
     ├── QueryError
     │   ├── SyntaxFault        with a caret under the place
     │   ├── FormatRefused      SQL that cannot be laid out without changing it
+    │   ├── SqlRefused         what SQL from strangers may not do
     │   ├── ParameterFault     missing, unknown or unusable $name
     │   ├── QueryTimeout
     │   ├── QueryCancelled
@@ -297,6 +298,15 @@ class FormatRefused(QueryError):
     """The SQL could not be laid out without changing more than the layout; it was left as it is."""
 
     code = "format_refused"
+
+
+class SqlRefused(QueryError):
+    """SQL that may not run where strangers send it; names what was refused, and the line and column."""
+
+    code = "sql_refused"
+    status = 403
+    at: int | None = None
+    """How many bytes of the text stand before it; None when that is not known."""
 
 
 class ParameterFault(QueryError):
