@@ -79,6 +79,8 @@ def read(text: str) -> list[Section]:
 def functions() -> Functions:
     """The allow-list that is shipped."""
     sections = read(resources.files(__package__).joinpath("functions.txt").read_text(encoding="utf-8"))
-    allowed = {space: frozenset(n for s in sections if s.space == space and s.allowed for n in s.names) for space in SPACES}
+    allowed = {
+        space: frozenset(n for s in sections if s.space == space and s.allowed for n in s.names) for space in SPACES
+    }
     why = {(s.space, name): s.about for s in sections if not s.allowed for name in s.names}
     return Functions(allowed, why)

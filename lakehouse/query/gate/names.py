@@ -73,7 +73,9 @@ class Names:
             return Named(*_TRACES)
         written = ".".join(part for part in (catalog, schema, name) if part)
         if any(mark in name for mark in "./\\*?[:'\"`{~ ") or inner in _FOREIGN or "ducklake" in inner:
-            raise SqlRefused(f"'{written}' is no table of the lake", hint="files and DuckDB's own tables are not read here")
+            raise SqlRefused(
+                f"'{written}' is no table of the lake", hint="files and DuckDB's own tables are not read here"
+            )
         every = [one.shown for one in self.relations.values()]
         raise TableNotFound(f"there is no table {written}", hint=nearest(written, every))
 

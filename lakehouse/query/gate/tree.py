@@ -325,9 +325,7 @@ _TABLES = {
     | _known("schema_name", "table_name", "catalog_name", "column_name_alias", at_clause=Walk._at),
     "SUBQUERY": _BASE_TABLE | _known("column_name_alias", subquery=Walk.statement),
     "JOIN": _BASE_TABLE
-    | _known(
-        "join_type", "ref_type", "using_columns", "is_implicit", left=_TABLE, right=_TABLE, condition=_ONE
-    ),
+    | _known("join_type", "ref_type", "using_columns", "is_implicit", left=_TABLE, right=_TABLE, condition=_ONE),
     "EXPRESSION_LIST": _BASE_TABLE | _known("expected_names", values=Walk._rows),
     "TABLE_FUNCTION": _BASE_TABLE | _known("column_name_alias", "with_ordinality", function=Walk._table_function),
     "PIVOT": _BASE_TABLE

@@ -24,7 +24,11 @@ _CAPABILITIES_3 = 0x20080522  # capset(2), version of its structs
 _DAC_OVERRIDE = 1  # reading a lake of another owner as root: Landlock says which files, still
 _SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo", "/etc/localtime")
 _DEVICES = ("/dev/null", "/dev/urandom", "/dev/zero")
-_MACHINE = ("/proc/self/cgroup", "/sys/fs/cgroup", "/sys/devices/system/cpu")  # DuckDB 1.5.5 ends the process without the first
+_MACHINE = (
+    "/proc/self/cgroup",
+    "/sys/fs/cgroup",
+    "/sys/devices/system/cpu",
+)  # DuckDB 1.5.5 ends the process without the first
 
 
 @dataclass(frozen=True, slots=True)
