@@ -14,6 +14,7 @@ from lakehouse.catalog.table import Column
 from lakehouse.pathway.model import Version
 from lakehouse.query.history import Query
 from lakehouse.records import Fault
+from lakehouse.server.asked import Progress
 from lakehouse.storage.base import ObjectInfo
 
 
@@ -27,6 +28,15 @@ class Check(msgspec.Struct):
     """What is wrong, or what is known of it."""
 
 
+class Sql(msgspec.Struct):
+    """Whether SQL is served, and what protects the lake from it."""
+
+    ok: bool
+    protection: str
+    """`full` (Landlock, seccomp and the gate), `gate-only`, or `none`."""
+    why: str
+
+
 class Ready(msgspec.Struct):
     """Whether the server can do its work."""
 
@@ -35,8 +45,7 @@ class Ready(msgspec.Struct):
     version: str
     checks: dict[str, Check]
     """`catalog`, `storage` and `journals`."""
-    sql: Check
-    """Whether SQL is served, and what protects the lake from it."""
+    sql: Sql
 
 
 class Whoami(msgspec.Struct):
@@ -270,6 +279,8 @@ class Compacted(msgspec.Struct):
 
 
 class Queries(msgspec.Struct):
-    """Queries that have ended, newest first."""
+    """Queries: those that have ended, newest first, and those that run."""
 
     queries: list[Query]
+    running: list[Progress]
+    """Those that run on this server now, of the caller, or all when it may write."""

@@ -106,6 +106,8 @@ def _tree(kind: type[LakehouseError]) -> Iterator[type[LakehouseError]]:
 
 def _answer(route: Route) -> Any:
     """The type that a route answers with as JSON; None for none."""
+    if route.gives is not None:
+        return route.gives
     kind = get_type_hints(route.run)["return"]
     kind = (get_args(kind) or (kind,))[0] if getattr(kind, "__origin__", kind).__name__ == "Answer" else kind
     return None if kind is type(None) else kind
@@ -116,7 +118,7 @@ def _operation(route: Route, schema_of: dict[Any, dict[str, Any]], shared: dict[
     operation: dict[str, Any] = {
         "operationId": name,
         "summary": (route.run.__doc__ or "").strip(),
-        "tags": [route.path.split("/")[1]],
+        "tags": [name.partition("_")[0]],
         "x-label": route.label,
         "parameters": [*_in_path(route), *_in_query(route.query), *_in_headers(route)],
         "responses": {
@@ -144,7 +146,7 @@ def _done(route: Route, status: int, schema_of: dict[Any, dict[str, Any]]) -> di
     kind = _answer(route)
     if status not in (204, 304) and route.media:
         schema = {} if kind is None else {"schema": schema_of[kind]}
-        answer["content"] = {media: dict(schema) for media in route.media}
+        answer["content"] = {media: dict(schema) if media == "application/json" else {} for media in route.media}
     return answer
 
 

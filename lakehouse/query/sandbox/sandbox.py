@@ -259,6 +259,10 @@ class Sandbox:
         """Why the protection is what it is, in words."""
         return self._pool.protection.reason
 
+    def workers(self) -> tuple[int, int]:
+        """How many processes there are for the SQL of all principals, and how many of them are busy."""
+        return self._pool.count(), len(self._pool.busy())
+
     def sql(
         self,
         sql: str,
@@ -268,6 +272,7 @@ class Sandbox:
         limit: int | None = None,
         timeout: float | None = None,
         query_id: str | None = None,
+        begun: Callable[[Answer], None] | None = None,
     ) -> Answer:
         """Run one SELECT (or DESCRIBE, SUMMARIZE) over the lake's tables and views, and nothing else.
 
@@ -279,6 +284,8 @@ class Sandbox:
             timeout: seconds until the last row must have been taken; None: `query.timeout`. Never more than
                 `query.sandbox_timeout`.
             query_id: the id to run under; None: one is made.
+            begun: called with the answer once a worker has the query, before its first row is waited for: another
+                thread can then watch and cancel it.
 
         Raises:
             SqlRefused: it is not allowed here.
@@ -290,31 +297,47 @@ class Sandbox:
             raise QueryError(f"limit must be a whole number from 0, not {limit!r}")
         version = None if at is None else self._resolve(at)
         request = Request(sql, wire.packed(params), version, limit)
-        return self._ask(request, timeout, query_id, write=False)
+        return self._ask(request, timeout, query_id, begun, write=False)
 
     def run(
-        self, sql: str, params: Parameters = None, *, timeout: float | None = None, query_id: str | None = None
+        self,
+        sql: str,
+        params: Parameters = None,
+        *,
+        timeout: float | None = None,
+        query_id: str | None = None,
+        begun: Callable[[Answer], None] | None = None,
     ) -> Done:
         """Run one statement that changes tables, views or schemas of the lake; arguments and errors as of `sql`.
 
         Raises:
             LakeReadOnly: the lake is open for reading, or pinned.
         """
-        answer = self._ask(Request(sql, wire.packed(params)), timeout, query_id, write=True)
+        answer = self._ask(Request(sql, wire.packed(params)), timeout, query_id, begun, write=True)
         rows = answer.arrow()
         changed = int(rows.column(0)[0].as_py()) if rows.column_names == ["Count"] and rows.num_rows == 1 else None
         return Done(answer.query_id, answer.snapshot, changed, answer._head.kind, answer.elapsed or 0.0)
 
-    def _ask(self, request: Request, timeout: float | None, query_id: str | None, *, write: bool) -> Answer:
+    def _ask(
+        self,
+        request: Request,
+        timeout: float | None,
+        query_id: str | None,
+        begun: Callable[[Answer], None] | None,
+        *,
+        write: bool,
+    ) -> Answer:
         if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
             raise QueryError(f"timeout must be seconds above 0, not {timeout!r}")
         query = self._settings.query
         seconds = min(timeout or query.timeout or query.sandbox_timeout, query.sandbox_timeout)
-        begun = time.monotonic()
+        started = time.monotonic()
         worker = self._pool.acquire(self.principal, write=write, timeout=seconds)
         name = query_id or f"{os.getpid()}-s{next(_numbers)}"
         answer = Answer(self._pool, worker, name, seconds, query.max_rows)
-        worker.ask(request, max(0.001, seconds - (time.monotonic() - begun)))
+        worker.ask(request, max(0.001, seconds - (time.monotonic() - started)))
+        if begun is not None:
+            begun(answer)
         answer._begin()
         return answer
 

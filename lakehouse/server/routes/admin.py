@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from lakehouse import __version__
+from lakehouse.auth import is_loopback
 from lakehouse.errors import BindRefused, ConfigError, LakehouseError
-from lakehouse.server.answers import Check, Queries, Ready, Reloaded, Whoami, Writes
+from lakehouse.server.answers import Check, Ready, Reloaded, Sql, Whoami, Writes
 from lakehouse.server.metrics import CONTENT_TYPE
 from lakehouse.server.openapi import described
 from lakehouse.server.page import POLICY, page
@@ -32,7 +33,9 @@ def ready(call: Call) -> Answer[Ready]:
         except Exception:
             log.exception("%s does not answer", name)
             parts[name] = Check(ok=False, why="an error that the log tells")
-    sql = Check(ok=False, why="SQL is not served before it can run in a process that cannot write the lake")
+    sandbox = call.lake.sandbox(call.principal.name)
+    served = sandbox.protection == "full" or (sandbox.protection == "gate-only" and is_loopback(call.service.host))
+    sql = Sql(served, sandbox.protection, sandbox.reason)
     fine = all(part.ok for part in parts.values())
     return Answer(Ready("ready" if fine else "not ready", __version__, parts, sql), 200 if fine else 503)
 
@@ -45,11 +48,6 @@ def whoami(call: Call) -> Whoami:
 def writes(call: Call) -> Writes:
     """The newest writes over HTTP: who, what, when, and what came of it."""
     return Writes(call.service.audit.newest(call.query.limit))
-
-
-def queries(call: Call) -> Queries:
-    """What `lake.sql` was asked on this lake by any process, newest first."""
-    return Queries(call.lake.queries(call.query.limit))
 
 
 def metrics(call: Call) -> Answer[None]:
@@ -82,7 +80,6 @@ def reload(call: Call) -> Reloaded:
 ROUTES = (
     Route("GET", "/ready", "read", ready, statuses=(200, 503)),
     Route("GET", "/whoami", "read", whoami),
-    Route("GET", "/queries", "read", queries, query=Newest),
     Route("GET", "/openapi.json", "read", openapi),
     Route("GET", "/docs", "read", docs, media=("text/html",)),
     Route("GET", "/metrics", "read", metrics, media=("text/plain",)),
