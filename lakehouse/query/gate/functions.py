@@ -47,6 +47,10 @@ class Functions:
         why = self.why.get((space, word))
         return f": {why}" if why else " (it is not among those that are)"
 
+    def known(self, space: str, name: str) -> bool:
+        """Whether DuckDB has a function of that name."""
+        return self.refused(space, name) is None or (space, name.lower()) in self.why
+
     def by_name(self, name: str) -> bool:
         """Whether the function calls another one, which an argument names."""
         return name.lower() in _BY_NAME
@@ -79,6 +83,8 @@ def read(text: str) -> list[Section]:
 def functions() -> Functions:
     """The allow-list that is shipped."""
     sections = read(resources.files(__package__).joinpath("functions.txt").read_text(encoding="utf-8"))
-    allowed = {space: frozenset(n for s in sections if s.space == space and s.allowed for n in s.names) for space in SPACES}
+    allowed = {
+        space: frozenset(n for s in sections if s.space == space and s.allowed for n in s.names) for space in SPACES
+    }
     why = {(s.space, name): s.about for s in sections if not s.allowed for name in s.names}
     return Functions(allowed, why)

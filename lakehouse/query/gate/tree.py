@@ -11,16 +11,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from lakehouse.errors import SqlRefused
+from lakehouse.errors import LakehouseError, SqlRefused
 from lakehouse.query.gate.functions import Functions
 from lakehouse.query.gate.names import Names
 
 Node = dict[str, Any]
 _NOWHERE: Final = 2**64 - 1  # where DuckDB has no place in the text
-_EMPTY: Final = (None, "", False, [], {}, 0)
+_EMPTY: Final[tuple[Any, ...]] = (None, "", False, [], {}, 0)
 # The schema that a recursive query with USING KEY reads all its rows of so far under.
 _RECURRING: Final = "recurring"
-_VIEWS_DEEP: Final = 20
+_TEXTS_DEEP: Final = 20  # views and macros within each other
+_FILE: Final = "filename"  # tells where the lake is, in every table that has no such column of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Walk:
     Args:
         names: what the lake has.
         functions: what may be called.
-        view: turns the text of a view into its tree; it is walked as well.
+        view: turns the text of a view or macro into its tree; it is walked as well.
         defaults: whether DEFAULT may stand for a value, as in the rows of an INSERT.
     """
 
@@ -51,31 +52,40 @@ class Walk:
     view: Callable[[str], Node]
     defaults: bool = False
     tables: dict[tuple[str, str], None] = field(default_factory=dict)
+    _macros: set[str] = field(default_factory=set)
+    _file: Node | None = None
+    _files: bool = False
+    place: int | None = None
+    """How many bytes of the text stand before what was looked at last; None where that is not known."""
     _inside: tuple[str, ...] = ()
-    _place: int | None = None
 
-    def statement(self, node: Node, scope: Scope | None = None) -> None:
+    def statement(self, node: Node) -> None:
         """Check one statement, `{"node": …, "named_param_map": …}`.
 
         Raises:
-            SqlRefused: something in it is not allowed; the place is in `at`.
+            SqlRefused: something in it is not allowed; `place` says where.
         """
-        self._fields(node, {"node": Walk._query, "named_param_map": _ignore}, scope or Scope(), "statement")
+        self._fields(node, _STATEMENT, Scope(), "statement")
+        if self._file is not None and self._files:
+            raise self._refuse(f"the column {_FILE} would tell where the lake is", self._file)
+
+    def _select(self, node: Node | None, scope: Scope) -> None:
+        if node is not None:
+            self._fields(node, _STATEMENT, scope, "query")
 
     def _refuse(self, what: str, node: Node | None = None, hint: str | None = None) -> SqlRefused:
-        place = (node or {}).get("query_location", _NOWHERE)
-        if place == _NOWHERE:
-            place = self._place
+        self._at(node)
         if self._inside:
-            place, what = None, f"the view {self._inside[-1]} reads what SQL may not: {what}"
-        refused = SqlRefused(what, hint=hint)
-        refused.at = place
-        return refused
+            what = f"{self._inside[-1]} has what SQL may not: {what}"
+        return SqlRefused(what, hint=hint)
+
+    def _at(self, node: Node | None) -> None:
+        place = (node or {}).get("query_location", _NOWHERE)
+        if place != _NOWHERE and not self._inside:
+            self.place = place
 
     def _fields(self, node: Node, known: Mapping[str, _Check], scope: Scope, kind: str) -> None:
-        place = node.get("query_location", _NOWHERE)
-        if place != _NOWHERE:
-            self._place = place
+        self._at(node)
         for name, value in node.items():
             check = known.get(name)
             if check is not None:
@@ -99,6 +109,10 @@ class Walk:
             # Only the part after UNION sees the rows so far; in the part before it the name is whatever else has it.
             self._query(node["right"], scope.plus(node["cte_name"], keyed=bool(node["key_targets"])))
         self._node(node, scope, node["type"], _QUERIES)
+
+    def _queries(self, nodes: list[Node], scope: Scope) -> None:
+        for node in nodes:
+            self._query(node, scope)
 
     def _cte(self, entry: Node, scope: Scope) -> None:
         self._fields(entry, {"key": _ignore, "value": Walk._cte_value}, scope, "WITH")
@@ -136,6 +150,7 @@ class Walk:
             return
         if not catalog and schema.lower() == _RECURRING and name.lower() in scope.recurring:
             return
+        self._at(node)
         try:
             found = self.names.resolve(catalog, schema, name)
         except SqlRefused as refused:
@@ -144,27 +159,32 @@ class Walk:
             return
         self.tables[found.key] = None
         if found.sql is not None:
-            self._view(found.shown, found.sql, node)
+            self._text(f"the view {found.shown}", found.sql, node)
+        elif not found.has_filename:
+            self._files = True
 
-    def _view(self, name: str, sql: str, node: Node) -> None:
-        if len(self._inside) >= _VIEWS_DEEP:
-            raise self._refuse("views read views too deeply", node)
-        place, self._inside = self._place, (*self._inside, name)
+    def _text(self, name: str, sql: str, node: Node) -> None:
+        """Check what a view or macro stands for; WITH outside of it is not seen inside."""
+        if len(self._inside) >= _TEXTS_DEEP:
+            raise self._refuse("views and macros use each other too deeply", node)
+        self._inside = (*self._inside, name)
         defaults, self.defaults = self.defaults, False
-        self.statement(self.view(sql))
-        self._place, self._inside, self.defaults = place, self._inside[:-1], defaults
+        try:
+            tree = self.view(sql)
+        except LakehouseError as error:
+            raise self._refuse(error.message, node) from None
+        self._select(tree, Scope())
+        self._inside, self.defaults = self._inside[:-1], defaults
 
     def _table_function(self, node: Node, scope: Scope) -> None:
-        name = node["function_name"]
-        if why := self.functions.refused("table", name) or self._shadowed(name):
-            raise self._refuse(f"the table function {name} is not allowed{why}", node)
+        self._callable("table", "table function", node)
         self._fields(node, _CALL, scope, "TABLE_FUNCTION")
 
     def _show(self, value: str, scope: Scope) -> None:
-        if value:
+        if value not in ("", '"tables"'):  # SHOW TABLES lists the tables of the lake's main schema
             raise self._refuse("SHOW of anything but a table is not allowed", None, "DESCRIBE and SUMMARIZE a table")
 
-    def _at(self, node: Node | None, scope: Scope) -> None:
+    def _at_clause(self, node: Node | None, scope: Scope) -> None:
         if node is not None:
             self._fields(node, {"unit": _ignore, "expr": Walk._one}, scope, "AT")
 
@@ -174,7 +194,16 @@ class Walk:
 
     def _pivot_entries(self, nodes: list[Node], scope: Scope) -> None:
         for node in nodes:
-            self._fields(node, {"values": _ignore, "star_expr": Walk._one, "alias": _ignore}, scope, "PIVOT")
+            self._fields(node, {"values": Walk._columns_of, "star_expr": Walk._one, "alias": _ignore}, scope, "PIVOT")
+
+    def _columns(self, names: list[str], scope: Scope) -> None:
+        for name in names:
+            self._column(name)
+
+    def _columns_of(self, values: list[Node], scope: Scope) -> None:
+        for value in values:  # UNPIVOT has the names of columns here
+            self._value(value, scope)
+            self._column(str(value.get("value")))
 
     # Expressions
 
@@ -182,12 +211,13 @@ class Walk:
         if node is None:
             return
         kind = node["class"]
-        if kind == "FUNCTION":
-            self._function(node)
-        elif kind == "WINDOW":
+        if kind in ("FUNCTION", "WINDOW"):
             self._function(node)
         elif kind == "TYPE":
             self._named_type(node)
+        elif kind == "COLUMN_REF":
+            for name in node["column_names"]:
+                self._column(name, node)
         elif kind == "COLLATE":
             self._collation(node)
         elif kind == "OPERATOR" and node["type"] not in _OPERATORS:
@@ -205,11 +235,25 @@ class Walk:
             self._many(row, scope)
 
     def _function(self, node: Node) -> None:
-        name = node["function_name"]
-        if why := self.functions.refused("expression", name) or self._shadowed(name):
-            raise self._refuse(f"the function {name} is not allowed{why}", node)
-        if self.functions.by_name(name):
+        self._callable("expression", "function", node)
+        if self.functions.by_name(node["function_name"]):
             self._named_aggregate(node)
+
+    def _callable(self, space: str, kind: str, node: Node) -> None:
+        """A function of the allow-list, or a macro of the lake whose text passes, too; it may hide a function."""
+        name: str = node["function_name"]
+        why = self.functions.refused(space, name)
+        texts = self.names.macros.get(name.lower(), ())
+        if why and (not texts or self.functions.known(space, name)):
+            raise self._refuse(f"the {kind} {name} is not allowed{why}", node)
+        if texts and name.lower() not in self._macros:
+            self._macros.add(name.lower())
+            for text in texts:
+                self._text(f"the macro {name}", text, node)
+
+    def _column(self, name: str, node: Node | None = None) -> None:
+        if name.lower() == _FILE and not self._inside:
+            self._file = node or {}
 
     def _named_aggregate(self, node: Node) -> None:
         """`list_aggregate(list, 'sum')` calls the function that its second argument names.
@@ -225,9 +269,6 @@ class Walk:
             raise self._refuse(
                 f"{node['function_name']} must name an allowed aggregate, as text", node, "such as list_sum"
             )
-
-    def _shadowed(self, name: str) -> str:
-        return ": a macro of the lake has that name" if name.lower() in self.names.macros else ""
 
     def _collation(self, node: Node) -> None:
         for part in node["collation"].lower().split("."):
@@ -280,7 +321,8 @@ def _known(*names: str, **checks: _Check) -> dict[str, _Check]:
 
 _ONE, _MANY, _QUERY, _TABLE = Walk._one, Walk._many, Walk._query, Walk._table
 
-_CTE = _known("aliases", "materialized", query=Walk.statement, key_targets=_MANY, payload_aggregates=_MANY)
+_STATEMENT = _known("named_param_map", node=_QUERY)
+_CTE = _known("aliases", "materialized", query=Walk._select, key_targets=_MANY, payload_aggregates=_MANY)
 _SAMPLE = _known("is_percentage", "method", "seed", sample_size=Walk._value)
 _PIVOT_COLUMN = _known("unpivot_names", pivot_expressions=_MANY, entries=Walk._pivot_entries)
 
@@ -299,16 +341,11 @@ _QUERIES = {
         qualify=_ONE,
     ),
     "SET_OPERATION_NODE": _BASE_QUERY
-    | _known("setop_type", "setop_all", left=_QUERY, right=_QUERY, children=lambda w, n, s: _each(w, n, s)),
+    | _known("setop_type", "setop_all", left=_QUERY, right=_QUERY, children=Walk._queries),
     # `right` has been walked, with one name more
     "RECURSIVE_CTE_NODE": _BASE_QUERY
     | _known("cte_name", "union_all", "aliases", "right", left=_QUERY, key_targets=_MANY, payload_aggregates=_MANY),
 }
-
-
-def _each(walk: Walk, nodes: list[Node], scope: Scope) -> None:
-    for node in nodes:
-        walk._query(node, scope)
 
 
 _MODIFIERS = {
@@ -322,23 +359,21 @@ _BASE_TABLE = _known("type", "alias", "query_location", sample=Walk._sample)
 _TABLES = {
     "EMPTY": _BASE_TABLE,
     "BASE_TABLE": _BASE_TABLE
-    | _known("schema_name", "table_name", "catalog_name", "column_name_alias", at_clause=Walk._at),
-    "SUBQUERY": _BASE_TABLE | _known("column_name_alias", subquery=Walk.statement),
+    | _known("schema_name", "table_name", "catalog_name", "column_name_alias", at_clause=Walk._at_clause),
+    "SUBQUERY": _BASE_TABLE | _known("column_name_alias", subquery=Walk._select),
     "JOIN": _BASE_TABLE
-    | _known(
-        "join_type", "ref_type", "using_columns", "is_implicit", left=_TABLE, right=_TABLE, condition=_ONE
-    ),
+    | _known("join_type", "ref_type", "using_columns", "is_implicit", left=_TABLE, right=_TABLE, condition=_ONE),
     "EXPRESSION_LIST": _BASE_TABLE | _known("expected_names", values=Walk._rows),
     "TABLE_FUNCTION": _BASE_TABLE | _known("column_name_alias", "with_ordinality", function=Walk._table_function),
     "PIVOT": _BASE_TABLE
     | _known(
         "unpivot_names",
-        "groups",
         "column_name_alias",
         "include_nulls",
         source=_TABLE,
         aggregates=_MANY,
         pivots=Walk._pivots,
+        groups=Walk._columns,
     ),
     "SHOW_REF": _BASE_TABLE
     | _known("show_type", query=lambda w, n, s: _QUERY(w, n, s) if n else None, table_name=Walk._show),
@@ -401,7 +436,7 @@ _EXPRESSIONS = {
         replace_list=Walk._replaced,
         expr=_ONE,
     ),
-    "SUBQUERY": _BASE | _known("subquery_type", "comparison_type", subquery=Walk.statement, child=_ONE),
+    "SUBQUERY": _BASE | _known("subquery_type", "comparison_type", subquery=Walk._select, child=_ONE),
     "TYPE": _BASE | _known("type_name", "catalog", "schema", children=_MANY),
 }
 _OPERATORS = frozenset(
