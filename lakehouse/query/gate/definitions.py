@@ -310,11 +310,11 @@ def _comment(s: Statement) -> None:
 
 def _commented_column(s: Statement) -> None:
     here = s.text.peek()
-    parts = s.text.dotted()
+    parts = list(s.text.dotted())
     if len(parts) < 2:
         raise s.text.refuse("a column is named as table.column", here)
     *place, table, column = parts
-    catalog, schema = (["", "", *place])[-2:]
+    catalog, schema = ["", "", *place][-2:]
     found = s.names.resolve(catalog, schema, table)
     s.written.append(found.key)
     s.out.add(quote(ALIAS, *found.key, column))

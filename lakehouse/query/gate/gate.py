@@ -1,6 +1,6 @@
 """One statement in, the same statement or an error out.
 
-What runs has been parsed by DuckDB itself and looked at node by node (`tree`); what DuckDB cannot show as a tree is
+What runs has been parsed by DuckDB itself and looked at node by node (`walk`); what DuckDB cannot show as a tree is
 written anew from the parts of a small grammar, with every query and expression in it looked at (`writes`).
 """
 
@@ -20,7 +20,7 @@ from lakehouse.errors import LakehouseError, SqlRefused, SyntaxFault, TableNotFo
 from lakehouse.query.gate.functions import functions
 from lakehouse.query.gate.names import Names
 from lakehouse.query.gate.tokens import Text, characters, refused, where
-from lakehouse.query.gate.tree import Node, Walk
+from lakehouse.query.gate.walk import Node, Walk
 from lakehouse.query.gate.writes import Statement, understand
 
 MAX_LENGTH = 256 * 1024
@@ -103,7 +103,7 @@ class Gate:
         return Passed(made, "write", tuple(dict.fromkeys((*statement.written, *walk.tables))))
 
     def _walk(self, *, defaults: bool = False) -> Walk:
-        return Walk(self.names, functions(), self._tree, defaults)
+        return Walk(self.names, functions(), self._tree, defaults=defaults)
 
     def _check_text(self, sql: str) -> None:
         try:
@@ -169,8 +169,7 @@ def _unparsed(found: dict[str, Any], sql: str) -> LakehouseError:
     if found.get("error_type") == "parser":
         message = str(found.get("error_message", "it cannot be parsed"))
         place = found.get("position")
-        # DuckDB counts these places from 1.
-        at = f" ({where(sql, characters(sql, int(place) - 1))})" if place is not None else ""
+        at = f" ({where(sql, characters(sql, int(place)))})" if place is not None else ""
         return SyntaxFault(f"{message}{at}")
     return SqlRefused("only SELECT is let through, and DESCRIBE, SUMMARIZE or EXPLAIN of it")
 
