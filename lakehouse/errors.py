@@ -338,8 +338,6 @@ class SqlRefused(QueryError):
 
     code = "sql_refused"
     status = 403
-    at: int | None = None
-    """How many bytes of the text stand before it; None when that is not known."""
 
 
 class SandboxUnavailable(QueryError):

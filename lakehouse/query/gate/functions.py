@@ -47,6 +47,10 @@ class Functions:
         why = self.why.get((space, word))
         return f": {why}" if why else " (it is not among those that are)"
 
+    def known(self, space: str, name: str) -> bool:
+        """Whether DuckDB has a function of that name."""
+        return self.refused(space, name) is None or (space, name.lower()) in self.why
+
     def by_name(self, name: str) -> bool:
         """Whether the function calls another one, which an argument names."""
         return name.lower() in _BY_NAME

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, overload
 
 from lakehouse.catalog.attach import ALIAS
+from lakehouse.catalog.metadata import visible
 from lakehouse.catalog.names import nearest, shown
 from lakehouse.errors import SqlRefused, TableNotFound
 
@@ -14,10 +15,13 @@ if TYPE_CHECKING:
     from lakehouse.catalog.metadata import Metadata
 
 DEFAULT = "main"
+_FILENAMES = (
+    "SELECT table_id FROM ducklake_column WHERE lower(column_name) = 'filename' AND parent_column IS NULL AND {visible}"
+)
 _TRACES = ("pathway", "traces")
 _HERE = "{DUCKLAKE_CATALOG}"  # what DuckLake writes for the catalog's name in the query of a view
 # Catalogs of DuckDB itself: a name behind them is never a table of the lake.
-_FOREIGN = frozenset({"system", "temp", "memory", "main", "information_schema", "pg_catalog"}) - {"main"}
+_FOREIGN = frozenset({"system", "temp", "memory", "information_schema", "pg_catalog"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,8 @@ class Named:
     name: str
     sql: str | None = None
     """The query of a view; None for a table."""
+    has_filename: bool = False
+    """Whether a column of its own is called so, and hides DuckLake's, which tells where the file is."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -45,13 +51,13 @@ class Names:
     Args:
         relations: tables and views by lower-cased schema and name.
         schemas: schemas by lower-cased name.
-        macros: lower-cased names of the lake's macros: calls of them are refused, also where they hide a function.
+        macros: the queries that the lake's macros stand for, by lower-cased name.
         traces: whether `pathway.traces` can be read.
     """
 
     relations: Mapping[tuple[str, str], Named]
     schemas: Mapping[str, str]
-    macros: frozenset[str] = frozenset()
+    macros: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     traces: bool = False
 
     def resolve(self, catalog: str, schema: str, name: str) -> Named:
@@ -92,9 +98,23 @@ def names(metadata: Metadata, snapshot: int, *, traces: bool = False) -> Names:
         snapshot: its id.
         traces: whether `pathway.traces` can be read where the SQL will run.
     """
+    named = {row[0] for row in metadata.rows("i", _FILENAMES.format(visible=visible(snapshot)))}
     relations = {
-        key: Named(one.schema, one.name, one.sql.replace(_HERE, ALIAS) if one.sql is not None else None)
+        key: Named(one.schema, one.name, _here(one.sql), one.id in named)
         for key, one in metadata.relations(snapshot).items()
     }
     schemas = {schema.lower(): schema for schema in metadata.schemas(snapshot)}
-    return Names(relations, schemas, metadata.macros(snapshot), traces)
+    macros = {name: tuple(map(_here, metadata.macro(name, snapshot))) for name in metadata.macros(snapshot)}
+    return Names(relations, schemas, macros, traces)
+
+
+@overload
+def _here(sql: str) -> str: ...
+
+
+@overload
+def _here(sql: str | None) -> str | None: ...
+
+
+def _here(sql: str | None) -> str | None:
+    return sql.replace(_HERE, ALIAS) if sql is not None else None

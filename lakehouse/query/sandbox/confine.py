@@ -117,6 +117,8 @@ def libraries() -> list[str]:
     package = Path(__file__).resolve().parents[3] / "lakehouse"
     found = [known[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     found += [str(package), *(entry for entry in sys.path if os.path.basename(entry) == "site-packages")]
+    if sys.pycache_prefix is not None:
+        found.append(sys.pycache_prefix)
     return [*dict.fromkeys(found), *_SYSTEM]
 
 

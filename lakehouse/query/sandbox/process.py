@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -59,6 +60,9 @@ class Worker:
         """Whether it was told to let others go first."""
         self._setup = setup
         self._asking = threading.Lock()
+        # As long as it is held, nobody takes the folder for what a dead process left.
+        self._claim = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(self._claim, fcntl.LOCK_SH)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - it goes with the worker
         self._start(entry)
 
@@ -158,6 +162,9 @@ class Worker:
             self.process.wait()
         self.channel.close()
         self._control.close()
+        if self._claim >= 0:
+            os.close(self._claim)
+            self._claim = -1
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def died(self) -> LakehouseError:
@@ -173,7 +180,7 @@ class Worker:
 
 def _environment(folder: Path) -> dict[str, str]:
     """All that a worker knows of the environment: where modules are, the time zone, and its folder."""
-    kept = {name: os.environ[name] for name in ("TZ", "PYTHONDONTWRITEBYTECODE") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("TZ", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX") if name in os.environ}
     return {
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
         "LANG": "C.UTF-8",
