@@ -42,7 +42,9 @@ def measure(quick: bool) -> Report:
 
 def _fill(lake: Lakehouse, rows: int) -> None:
     for name, count in (("small", 10_000), ("medium", 200_000), ("large", rows)):
-        lake.sql(f"CREATE TABLE {name} AS SELECT range AS id, (range * 7919) % 10007 AS n, range / 3 AS x FROM range({count})")
+        lake.sql(
+            f"CREATE TABLE {name} AS SELECT range AS id, (range * 7919) % 10007 AS n, range / 3 AS x FROM range({count})"
+        )
 
 
 def _cold(report: Report, lake: Lakehouse, count: int) -> None:
