@@ -35,6 +35,8 @@ SCRIPTS = (
     "memories",
     "observer",
     "retrieval",
+    "sandbox",
+    "reports",
 )
 
 

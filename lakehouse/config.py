@@ -24,6 +24,8 @@ from lakehouse.errors import ConfigError
 FILE_NAME = "lakehouse.toml"
 ENV_PREFIX = "LAKEHOUSE_"
 PATH_VARIABLE = "LAKEHOUSE_PATH"
+SNAPSHOT_VARIABLE = "LAKEHOUSE_SNAPSHOT"
+"""The snapshot that the lake of `LAKEHOUSE_PATH` is read at, for kernels that are to see one moment."""
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -125,6 +127,18 @@ class QuerySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Show progress for anything over two seconds."""
     history_rows: CountOrNone = 10_000
     """Queries kept in the history of the lake; 0 turns it off."""
+    sandbox: Literal["full", "gate-only"] = "full"
+    """SQL from strangers is refused where the kernel cannot hold it; `gate-only`: the gate alone will do there."""
+    sandbox_workers: Count = 8
+    """Most processes for SQL from strangers; one principal has at most half of them."""
+    sandbox_memory: Size = "1GB"
+    """Memory for queries of each of them."""
+    sandbox_threads: Count | None = None
+    """Threads for queries of each of them; None: one per core."""
+    sandbox_spill: Size = "2GB"
+    """Most that each of them may spill to disk."""
+    sandbox_timeout: Seconds = 300.0
+    """Most seconds that a query of a stranger may take until its last row is taken."""
 
 
 class MaintenanceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -159,6 +173,19 @@ class ObserverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the lake is called there; None: `lakehouse://HOST/PATH`."""
 
 
+class ReportsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[reports]`: where reports stand, and what a run of one may take."""
+
+    folder: str | None = None
+    """A further folder with notebooks of reports; those in `reports` in the lake folder are always there."""
+    timeout: Seconds = 1800.0
+    """Seconds until a run is ended."""
+    workers: Count = 2
+    """Runs of a batch at once."""
+    max_output_bytes: Count = 20_000_000
+    """Bytes that are kept of what one cell gives."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings of a lake, by section."""
 
@@ -168,6 +195,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     query: QuerySettings = QuerySettings()
     maintenance: MaintenanceSettings = MaintenanceSettings()
     observer: ObserverSettings = ObserverSettings()
+    reports: ReportsSettings = ReportsSettings()
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -177,6 +205,20 @@ class Origin(msgspec.Struct, frozen=True):
     key: str
     value: Any
     source: str
+
+
+def snapshot(environ: Mapping[str, str] | None = None) -> int | None:
+    """The snapshot that the environment pins the lake to.
+
+    Raises:
+        ConfigError: it is no snapshot id.
+    """
+    text = (os.environ if environ is None else environ).get(SNAPSHOT_VARIABLE)
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise ConfigError(f"${SNAPSHOT_VARIABLE} is no snapshot id: {text!r:.40}")
+    return int(text)
 
 
 def parse_size(text: str) -> int:
@@ -280,7 +322,7 @@ def _from_environment(environ: Mapping[str, str], model: type[Any]) -> _Layer:
         for key in struct.__struct_fields__
     }
     for variable in sorted(environ):
-        if not variable.startswith(ENV_PREFIX) or variable == PATH_VARIABLE:
+        if not variable.startswith(ENV_PREFIX) or variable in (PATH_VARIABLE, SNAPSHOT_VARIABLE):
             continue
         if variable not in names:
             raise ConfigError(f"environment variable {variable} is not a setting", hint=_nearest(variable, names))
@@ -338,6 +380,8 @@ def _describe(hint: Any) -> str:
     arguments = get_args(hint)
     if get_origin(hint) in (Union, UnionType):
         return " or ".join(_describe(part) for part in arguments if part is not type(None))
+    if get_origin(hint) is Literal:
+        return " or ".join(f"'{part}'" for part in arguments)
     if get_origin(hint) is dict:
         return f"a table of {_describe(arguments[1])} by name"
     if get_origin(hint) is tuple:

@@ -37,8 +37,11 @@ from lakehouse.pathway.recorder import Recorder
 from lakehouse.pathway.table import TraceTable
 from lakehouse.query import history
 from lakehouse.query.engine import Engine
+from lakehouse.query.sandbox.pool import Pool
+from lakehouse.query.sandbox.sandbox import Sandbox
 from lakehouse.query.saved import Saved
 from lakehouse.query.script import Parameters
+from lakehouse.reports.reports import Reports
 from lakehouse.storage.caps import CappedStore, ReadOnlyStore
 from lakehouse.storage.local import LocalStore
 
@@ -63,6 +66,7 @@ class Lakehouse:
         saved: queries kept by name, to be built upon.
         pathway: how questions were answered before: traces, found again by words.
         observer: what ran and what came of it: events of all processes.
+        reports: notebooks with parameters, executed on one snapshot, and what came of them.
         settings: the effective settings.
         snapshot: the snapshot id the lake is pinned to, or None.
     """
@@ -97,11 +101,15 @@ class Lakehouse:
         capped = CappedStore(objects, settings.storage.put_caps, settings.storage.max_put_bytes)
         self.storage: ObjectStore = ReadOnlyStore(capped) if self.read_only else capped
         self.ingest = Ingest(self._database, self.catalog, settings, self._runner, self.storage)
+        self.reports = Reports(
+            path, settings, self.catalog, self.storage, self._database.temp, read_only=self.read_only
+        )
         self.pathway = Recorder(path / PATHWAY_FOLDER, self)
         self.observer = Observer(
             path / OBSERVER_FOLDER, settings.observer, read_only=self.read_only, sink=self._openlineage()
         )
         self._traces = TraceTable(self.pathway, self._database, metadata)
+        self._strangers = Pool(path, settings, read_only=self.read_only)
         self._kept: OrderedDict[int, Lakehouse] = OrderedDict()
         self._children: weakref.WeakSet[Lakehouse] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -136,6 +144,15 @@ class Lakehouse:
         work = partial(self._asked, query, params, at=at, limit=limit, timeout=timeout, tables=tables)
         noted = partial(self._history.noted, query, params, work)
         return self.pathway.noted(query, params, {"at": at, "limit": limit, "tables": tables}, noted)
+
+    def sandbox(self, principal: str = "local") -> Sandbox:
+        """Where SQL runs that nobody here has read: in a process that can read this lake, or change it, and nothing else.
+
+        Args:
+            principal: whose SQL it is; a worker process only ever serves one.
+        """
+        self._database.check_open()
+        return Sandbox(self._strangers, principal, self.settings, self.catalog.resolve)
 
     def queries(
         self, limit: int | None = 100, *, text: str | None = None, status: history.Status | None = None
@@ -220,6 +237,7 @@ class Lakehouse:
     def close(self) -> None:
         """Stop what runs and let go of every file."""
         self._runner.close()
+        self._strangers.close()
         for child in list(self._children):
             child.close()
         self._history.close()
@@ -286,7 +304,8 @@ def open(
 
     Args:
         path: the lake folder; None: `$LAKEHOUSE_PATH`, else `./lake`.
-        at: pin the whole lake to this snapshot id, tagged snapshot or time; it is then read-only.
+        at: pin the whole lake to this snapshot id, tagged snapshot or time; it is then read-only. None: the
+            snapshot in `$LAKEHOUSE_SNAPSHOT` for the lake of `$LAKEHOUSE_PATH`, else the newest at any time.
         read_only: open without the right to write; the lake must exist.
         settings: values by section and key that win over `lakehouse.toml` and the environment,
             such as `{"query": {"max_rows": 1000}}`.
@@ -299,6 +318,8 @@ def open(
     """
     folder = folder_of(path)
     effective = config.load(folder, settings)
+    if at is None and folder == folder_of(None):
+        at = config.snapshot()
     if not is_lake(folder):
         if read_only or at is not None:
             raise LakeUnusable(f"there is no lake at {folder}", hint="create it with lakehouse init, or by opening it")

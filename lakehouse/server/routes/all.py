@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from lakehouse.server.routes import admin, catalog, ingest, maintenance, observer, pathway, storage
+from lakehouse.server.routes import (
+    admin,
+    catalog,
+    ingest,
+    maintenance,
+    observer,
+    pathway,
+    queries,
+    reports,
+    storage,
+)
 from lakehouse.server.routing import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -12,5 +22,7 @@ ROUTES: tuple[Route, ...] = (
     *maintenance.ROUTES,
     *observer.ROUTES,
     *pathway.ROUTES,
+    *queries.ROUTES,
+    *reports.ROUTES,
     *storage.ROUTES,
 )
