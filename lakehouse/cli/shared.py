@@ -89,7 +89,7 @@ def print_json(value: Any) -> None:
 def stream_json(result: Any) -> None:
     """Rows as one JSON array, written as they come: a result larger than memory works."""
     names: list[str] = result.columns
-    stream_rows((dict(zip(names, row, strict=True)) for row in result))
+    stream_rows(dict(zip(names, row, strict=True)) for row in result)
 
 
 def stream_rows(rows: Iterable[dict[str, Any]]) -> None:
