@@ -171,7 +171,7 @@ def test_a_writer_that_was_taken_over_has_the_lake_and_nothing_else(lake, taken)
     assert let_through(got) == {}
     assert taken(f"open('{at}/data/mine', 'w').write('x')", write=True) == 1
     assert taken(f"os.unlink('{at}/data/mine')", write=True) is None
-    for path in ("lake.json", "lakehouse.toml", "state.sqlite", "objects/x", "pathway/x"):
+    for path in ("lake.json", "lakehouse.toml", "state.sqlite", "queries.sqlite", "new"):
         assert str(taken(f"open('{at}/{path}', 'a')", write=True)).startswith("PermissionError"), path
 
 

@@ -56,6 +56,8 @@ class Worker:
         """When it became idle or busy."""
         self.deadline: float | None = None
         self.ending: Ending | None = None
+        self.told: float | None = None
+        """When it was first told to stop what it does now."""
         self.slow = False
         """Whether it was told to let others go first."""
         self._setup = setup
@@ -125,7 +127,8 @@ class Worker:
 
     def stop(self, why: Ending) -> None:
         """Tell it to stop the statement under way; the first reason counts."""
-        self.ending = self.ending or why
+        if self.ending is None:
+            self.ending, self.told = why, time.monotonic()
         with self._asking, suppress(OSError):
             self._control.sendall(ASK.pack(CANCEL, self.served))
 

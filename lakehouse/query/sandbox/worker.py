@@ -179,7 +179,7 @@ def _fault(error: Exception, setup: Setup, *, clean: bool) -> Fault:
 
 
 def _without_paths(text: str, setup: Setup) -> str:
-    places = [(path, "the spill folder") for path in setup.policy.write if not path.startswith(setup.folder)]
-    for path, name in [*places, (setup.folder, "lake"), (sys.prefix, "python"), (sys.base_prefix, "python")]:
+    spill = setup.settings["storage"]["temp_directory"]
+    for path, name in ((spill, "spill"), (setup.folder, "lake"), (sys.prefix, "python"), (sys.base_prefix, "python")):
         text = text.replace(path, name)
     return text
