@@ -52,7 +52,9 @@ FOREVER = "SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE a.ran
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory):
     with lakehouse.open(tmp_path_factory.mktemp("sandbox") / "lake", settings=SETTINGS) as opened:
-        opened.sql("CREATE TABLE orders AS SELECT range AS id, range % 7 AS g, 'order ' || range AS text FROM range(50000)")
+        opened.sql(
+            "CREATE TABLE orders AS SELECT range AS id, range % 7 AS g, 'order ' || range AS text FROM range(50000)"
+        )
         opened.sql("CREATE TABLE few AS SELECT 1 AS id")
         yield opened
 
@@ -227,6 +229,8 @@ def test_a_query_can_be_stopped_by_who_asked(lake, how):
         time.sleep(0.01)
     (running,) = sandbox.running()
     assert (running.query_id, running.principal) == ("endless", "stopper")
+    with pytest.raises(QueryError, match="under way already"):
+        sandbox.sql("SELECT 1", query_id="endless")
     stranger = lake.sandbox("somebody else")
     assert stranger.running() == []
     assert stranger.cancel("endless") is False
@@ -314,9 +318,9 @@ def test_a_worker_serves_one_principal_and_not_forever(lake, monkeypatch):
     monkeypatch.setattr(pool, "QUERIES", 3)
     seen: dict[str, list[int]] = {"a": [], "b": []}
     for _ in range(4):
-        for name in seen:
+        for name, numbers in seen.items():
             answer = lake.sandbox(name).sql("SELECT 1")
-            seen[name].append(answer._worker.pid)
+            numbers.append(answer._worker.pid)
             answer.arrow()
     assert not set(seen["a"]) & set(seen["b"])
     assert [len(set(numbers)) for numbers in seen.values()] == [2, 2]

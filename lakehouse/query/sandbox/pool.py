@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER
 from lakehouse.catalog.lock import LOCK_FILE
@@ -19,6 +19,9 @@ from lakehouse.errors import LakeClosed, LakehouseError, LakeReadOnly, SandboxBu
 from lakehouse.query.sandbox.confine import Policy, Protection, protection
 from lakehouse.query.sandbox.process import ENTRY, FOLDER_PREFIX, Worker
 from lakehouse.query.sandbox.wire import Setup
+
+if TYPE_CHECKING:
+    from lakehouse.query.sandbox.answer import Answer
 
 QUERIES = 500
 """Statements after which a worker is replaced."""
@@ -51,8 +54,8 @@ class Pool:
         self._read_only = read_only
         self._entry = entry
         self._temp = Path(settings.storage.temp_directory or folder / "tmp")
-        self.running: dict[str, Any] = {}
-        """The answers under way by their query id."""
+        self.running: dict[tuple[str, str], Answer | None] = {}
+        """The answers under way by their principal and query id; None where one waits for a worker."""
         self._workers: list[Worker] = []
         self._starting: Counter[str] = Counter()
         self._spare = False

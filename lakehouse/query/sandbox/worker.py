@@ -174,6 +174,10 @@ def _fault(error: Exception, setup: Setup, *, clean: bool) -> Fault:
         if isinstance(error, MemoryError):
             return Fault("query_memory", "the query needs more memory than allowed", "select fewer rows or columns")
         return Fault("query_failed", _without_paths(f"the worker failed: {kind}", setup), None)
+    if error.code == "disk_full" and "File too large" in error.message:  # RLIMIT_FSIZE: DuckDB overran its own limit
+        return Fault(
+            "query_memory", "the query spilled more to disk than allowed (query.sandbox_spill)", "select fewer rows"
+        )
     hint = _without_paths(error.hint, setup) if error.hint else None
     return Fault(error.code, _without_paths(error.message, setup), hint, clean=clean)
 
