@@ -79,9 +79,9 @@ def _as_query(s: Statement) -> None:
     query = text.piece(lambda index: index >= end)
     s.query = Composed().add(query)
     s.out.add(" AS (", query, ")")
-    for tail in (("with", "no", "data"), ("with", "data")):
-        if text.accept(*tail):
-            s.out.add(f" {' '.join(tail).upper()}")
+    for words in (("with", "no", "data"), ("with", "data")):
+        if text.accept(*words):
+            s.out.add(f" {' '.join(words).upper()}")
 
 
 def _constraints(s: Statement) -> None:
