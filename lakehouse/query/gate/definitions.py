@@ -244,14 +244,22 @@ def _alter_column(s: Statement) -> None:
 
 
 def _partitioned(s: Statement) -> None:
-    s.text.expect("(")
+    text = s.text
+    text.expect("(")
     s.out.add(" SET PARTITIONED BY (")
     while True:
-        s.expression(s.text.piece((",",)))
-        if not s.text.accept(","):
+        if text.accept("bucket", "("):  # a word of DuckLake's, no function: bucket(number, column)
+            s.out.add("bucket(")
+            s.expression(text.piece((",",)))
+            text.expect(",")
+            s.out.add(f", {quote(text.identifier())})")
+            text.expect(")")
+        else:
+            s.expression(text.piece((",",)))
+        if not text.accept(","):
             break
         s.out.add(", ")
-    s.text.expect(")")
+    text.expect(")")
     s.out.add(")")
 
 

@@ -92,9 +92,14 @@ class Gate:
         text = Text(sql, self._max_depth)
         try:
             statement = understand(text, self.names)
-        except SqlRefused:
-            self._parsed(text)  # a mistake is told in DuckDB's own words
-            raise
+        except SqlRefused as refused:
+            try:
+                self._parsed(text)  # a mistake is told in DuckDB's own words
+            except SyntaxFault:
+                raise
+            except LakehouseError:
+                pass  # what DuckDB has not made yet is refused all the same
+            raise refused from None
         pivoted = self._check(statement.select(), walk := self._walk(defaults=statement.defaults), sql, statement)
         made = Text(statement.out.text, self._max_depth)
         if self._parsed(made) != 1 and not pivoted:
