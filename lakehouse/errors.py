@@ -341,7 +341,7 @@ class SqlRefused(QueryError):
 
 
 class SandboxUnavailable(QueryError):
-    """This machine cannot hold SQL from strangers, and the settings do not allow the gate alone."""
+    """SQL from strangers cannot be held on this machine, and the settings do not allow the gate alone."""
 
     code = "sandbox_unavailable"
     status = 503

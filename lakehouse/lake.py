@@ -35,6 +35,7 @@ from lakehouse.pathway.recorder import Recorder
 from lakehouse.pathway.table import TraceTable
 from lakehouse.query import history
 from lakehouse.query.engine import Engine
+from lakehouse.query.sandbox.confine import protection
 from lakehouse.query.sandbox.pool import Pool
 from lakehouse.query.sandbox.sandbox import Sandbox
 from lakehouse.query.saved import Saved
@@ -140,7 +141,14 @@ class Lakehouse:
             principal: whose SQL it is; a worker process only ever serves one.
         """
         self._database.check_open()
-        return Sandbox(self._strangers, principal, self.settings, self.catalog.resolve)
+        return Sandbox(
+            self._strangers,
+            principal,
+            self.settings,
+            self.catalog,
+            history=self._history,
+            traces=self._traces.lent,
+        )
 
     def queries(
         self, limit: int | None = 100, *, text: str | None = None, status: history.Status | None = None
@@ -220,6 +228,9 @@ class Lakehouse:
 
     def cancel(self, query_id: str) -> bool:
         """Stop a query from another thread; False when none of that id is under way."""
+        if (answer := self._strangers.running.get(query_id)) is not None:
+            answer.cancel()
+            return True
         return self._runner.cancel(query_id)
 
     def close(self) -> None:
@@ -324,5 +335,10 @@ def verify_backup(place: str | os.PathLike[str]) -> Manifest:
 
 def diagnose(path: str | os.PathLike[str] | None = None, *, checksums: bool = False, repair: bool = False) -> Diagnosis:
     """Look at a lake in whatever state it is; see `Lakehouse.doctor`."""
-    doctor = Doctor(folder_of(path), objects=OBJECTS_FOLDER, format=FORMAT)
+    doctor = Doctor(folder_of(path), objects=OBJECTS_FOLDER, format=FORMAT, protection=_protection)
     return doctor.examine(checksums=checksums, repair=repair)
+
+
+def _protection(setting: str) -> tuple[str, str]:
+    found = protection(setting)
+    return found.level, found.reason
