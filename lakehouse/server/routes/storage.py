@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from email.utils import format_datetime
@@ -74,8 +75,8 @@ def delete(call: Call) -> Answer:
     """Remove an object for good; it is no error when there is none."""
     if call.headers.get("If-Match") or call.headers.get("If-None-Match"):
         raise RequestInvalid("objects are deleted without conditions")
-    call.lake.storage.delete(call.path[0])
-    return Answer(None, 204)
+    existed = call.lake.storage.delete(call.path[0])
+    return Answer(None, 204, {"Lakehouse-Existed": "true" if existed else "false"})
 
 
 def listed(call: Call) -> dict[str, Any]:
@@ -110,8 +111,17 @@ def _headers(info: ObjectInfo) -> dict[str, str]:
         "Content-Disposition": "attachment",  # never shown as a page of this server
         "ETag": f'"{info.etag}"',
         "Last-Modified": format_datetime(info.modified, usegmt=True),
+        "Lakehouse-Modified": info.modified.isoformat(),  # HTTP's own has whole seconds only
+        **_digest(info),
         "Accept-Ranges": "bytes",
     }
+
+
+def _digest(info: ObjectInfo) -> dict[str, str]:
+    """The hash of the whole object, whichever part is sent (RFC 9530)."""
+    if info.sha256 is None:
+        return {}
+    return {"Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(info.sha256)).decode()}:"}
 
 
 def _etags(header: str | None) -> list[str]:
