@@ -18,9 +18,10 @@ from tornado import web
 from tornado.iostream import StreamClosedError
 
 from lakehouse.auth import DEVELOPMENT, Principal
-from lakehouse.errors import LakehouseError, RequestInvalid
+from lakehouse.errors import LakehouseError, RequestInFlight, RequestInvalid
 from lakehouse.server.body import Body
-from lakehouse.server.routing import METHODS, SCOPES, Answer, Call, Label, Route, decoded_body, decoded_query
+from lakehouse.server.once import REPLAYED, performed
+from lakehouse.server.routing import METHODS, SCOPES, Answer, Call, Label, Route, decoded_body, decoded_query, encoded
 from lakehouse.server.service import Service, address_of, log
 
 JSON_LIMIT = 16 << 20
@@ -31,12 +32,6 @@ _CODES = {
     400: "request_invalid", 401: "unauthenticated", 403: "forbidden", 404: "not_found", 405: "method_not_allowed",
     413: "body_too_large", 415: "media_type_unsupported", 416: "range_invalid", 500: "internal_error",
 }  # fmt: skip
-_encoder = msgspec.json.Encoder(enc_hook=lambda value: value.to_dict() if hasattr(value, "to_dict") else str(value))
-
-
-def encoded(value: Any) -> bytes:
-    """A value as JSON."""
-    return _encoder.encode(value)
 
 
 def problem(status: int, code: str, detail: str, request_id: str, hint: str | None = None) -> dict[str, Any]:
@@ -98,7 +93,7 @@ class Handler(JupyterHandler):
         self.request.connection.set_max_body_size(1 << 62)  # type: ignore[union-attr] # ours is kept below
         if self.route.streams:
             self._stream = Body(_PATIENCE)
-            self._work = asyncio.ensure_future(self.service.run(partial(self.route.run, self._call(query, None))))
+            self._work = asyncio.ensure_future(self.service.run(partial(performed, self.route, self._call(query, None))))
             self._work.add_done_callback(self._worked)
             return
         if self._length() > JSON_LIMIT:
@@ -179,7 +174,7 @@ class Handler(JupyterHandler):
                 return
             assert self.route is not None
             call = self._call(decoded_query(self._query, self.route.query), self._decoded())
-            self._work = asyncio.ensure_future(self.service.run(partial(self.route.run, call)))
+            self._work = asyncio.ensure_future(self.service.run(partial(performed, self.route, call)))
             await self._finish_work()
         except (LakehouseError, web.HTTPError) as error:
             self._refuse(error)
@@ -195,7 +190,8 @@ class Handler(JupyterHandler):
         except Exception:
             await self._note("internal_error")
             raise
-        await self._note("done")
+        replayed = isinstance(answer, Answer) and REPLAYED in answer.headers
+        await self._note("replayed" if replayed else "done")
         try:
             await self._send(answer)
         except (LakehouseError, web.HTTPError) as error:
@@ -269,6 +265,8 @@ class Handler(JupyterHandler):
         else:
             status, code, detail, hint = error.status, error.code, error.message, error.hint
         self.clear_problem_headers(status)
+        if isinstance(error, RequestInFlight):
+            self.set_header("Retry-After", "1")
         if close:
             self.set_header("Connection", "close")
         self.set_status(status)

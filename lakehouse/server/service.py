@@ -17,6 +17,7 @@ from lakehouse.errors import ConfigError, TooManyAttempts, Unauthenticated
 from lakehouse.folder import exists, folder_of
 from lakehouse.lake import open
 from lakehouse.server.audit import Audit
+from lakehouse.server.once import Requests
 from lakehouse.tokens import environment_names
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Service:
         self._opening = threading.Lock()
         self.audit = Audit(self.folder)
         """The journal of writes."""
+        self.requests = Requests(self.folder)
+        """What `Idempotency-Key`s stand for."""
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="lakehouse-http")
         self._kept: dict[str, str] = {}
         self.guard = self._read()

@@ -180,6 +180,13 @@ def test_conditions(ask, server):
         == "request_invalid"
     )
     assert server.call("GET", "/storage/cond").content == b"2"
+    for headers, status in [
+        ({"If-Match": etag}, 412), ({"If-Match": f"{etag}, {newer}"}, 400), ({"If-None-Match": "*"}, 400),
+        ({"If-Match": newer}, 204), ({"If-Match": newer}, 412), ({"If-Match": "*"}, 412), ({}, 204),
+    ]:  # fmt: skip
+        assert server.call("DELETE", "/storage/cond", headers=headers).status_code == status, headers
+    ask("PUT", "/storage/cond", 201, content=b"3")
+    assert server.call("DELETE", "/storage/cond", headers={"If-Match": "*"}).status_code == 204
 
 
 def test_a_put_past_its_cap_ends_while_it_streams(ask, server, here):

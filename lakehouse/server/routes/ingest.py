@@ -81,6 +81,7 @@ def _ingest(call: Call, source: str | Path, format: str | None) -> Receipt:
         contract=query.contract,
         format=format,
         force=query.force,
+        once=call.name(),
     )
 
 
@@ -105,4 +106,4 @@ def _temporary(call: Call) -> Path:
     return folder
 
 
-ROUTES = (Route("POST", "/ingest", "write", load, query=Load, streams=True),)
+ROUTES = (Route("POST", "/ingest", "write", load, query=Load, streams=True, counts_once="sure"),)

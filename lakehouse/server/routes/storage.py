@@ -72,11 +72,18 @@ def head(call: Call) -> Answer:
 
 
 def delete(call: Call) -> Answer:
-    """Remove an object for good; it is no error when there is none."""
-    if call.headers.get("If-Match") or call.headers.get("If-None-Match"):
-        raise RequestInvalid("objects are deleted without conditions")
-    existed = call.lake.storage.delete(call.path[0])
-    return Answer(None, 204, {"Lakehouse-Existed": "true" if existed else "false"})
+    """Remove an object for good, with `If-Match` only while it is that one; without, it is no error when there is none."""
+    (key,) = call.path
+    match = _etags(call.headers.get("If-Match"))
+    if call.headers.get("If-None-Match") or len(match) > 1:
+        raise RequestInvalid("a delete takes If-Match with one ETag or *, and no other condition")
+    if match == ["*"]:
+        there = call.lake.storage.delete(key)
+        if not there:
+            raise PreconditionFailed(f"there is no object '{key}'", hint="nothing was deleted")
+    else:
+        there = call.lake.storage.delete(key, if_match=match[0] if match else None)
+    return Answer(None, 204, {"Lakehouse-Existed": "true" if there else "false"})
 
 
 def listed(call: Call) -> dict[str, Any]:
