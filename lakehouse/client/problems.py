@@ -9,7 +9,19 @@ from typing import Any
 import httpx
 import msgspec
 
-from lakehouse.errors import AnswerBroken, LakeClosed, LakehouseError, NotFound, RemoteError, ServerUnreachable
+from lakehouse.errors import (
+    AnswerBroken,
+    Forbidden,
+    LakeClosed,
+    LakehouseError,
+    LockTimeout,
+    NotFound,
+    PreconditionFailed,
+    RemoteError,
+    ServerUnreachable,
+    TooManyAttempts,
+    Unauthenticated,
+)
 
 
 class Problem(msgspec.Struct):
@@ -44,13 +56,24 @@ def refusal(status: int, headers: Mapping[str, str], content: bytes, url: str) -
     try:
         if "application/problem+json" not in headers.get("content-type", ""):
             raise ValueError
+        if not content:
+            return _bodiless(status, headers.get("X-Request-Id"), url)
         problem = msgspec.json.decode(content, type=Problem)
     except ValueError:
-        return _foreign(status, headers, url)
+        return _foreign(status, url)
     return error_of(problem.code, problem.detail, problem.hint, problem.request_id)
 
 
-def _foreign(status: int, headers: Mapping[str, str], url: str) -> LakehouseError:
+def _bodiless(status: int, request_id: str | None, url: str) -> LakehouseError:
+    """The refusal of a HEAD, of which only the status comes."""
+    known = (NotFound, PreconditionFailed, Unauthenticated, Forbidden, TooManyAttempts, LockTimeout)
+    kind = next((one for one in known if one.status == status), RemoteError)
+    error = kind(f"{url} answers {status}, and to HEAD no more")
+    error.request_id = request_id
+    return error
+
+
+def _foreign(status: int, url: str) -> LakehouseError:
     """An answer of somebody else: a proxy, or another server."""
     if 300 <= status < 400:
         return RemoteError(f"{url} answers with a redirection ({status})", hint="connect to the address it leads to")

@@ -17,7 +17,14 @@ import msgspec
 
 from lakehouse.client.problems import translated
 from lakehouse.client.wire import LONG, Wire, path
-from lakehouse.errors import AnswerBroken, LakehouseError, ObjectNotFound, PreconditionFailed, ServerUnreachable
+from lakehouse.errors import (
+    AnswerBroken,
+    LakehouseError,
+    NotFound,
+    ObjectNotFound,
+    PreconditionFailed,
+    ServerUnreachable,
+)
 from lakehouse.storage.base import (
     CHUNK,
     Data,
@@ -29,6 +36,7 @@ from lakehouse.storage.base import (
     check_conditions,
     check_key,
     file_name,
+    missing,
     pieces,
     require,
 )
@@ -83,7 +91,7 @@ class RemoteStore(ObjectStore):
         except BaseException:
             file.close()
             raise
-        return cast(BinaryIO, file)
+        return cast("BinaryIO", file)
 
     def get(self, key: str) -> bytes:
         return b"".join(self.stream(key))
@@ -149,7 +157,10 @@ class RemoteStore(ObjectStore):
                 return
 
     def head(self, key: str) -> ObjectInfo:
-        headers = self._wire.send("HEAD", _at(key)).headers
+        try:
+            headers = self._wire.send("HEAD", _at(key)).headers
+        except NotFound:
+            raise missing(key) from None
         try:
             modified = datetime.fromisoformat(headers["Lakehouse-Modified"])
             return ObjectInfo(key, int(headers["Content-Length"]), headers["ETag"].strip('"'), modified, _hash(headers))
@@ -168,8 +179,12 @@ class RemoteStore(ObjectStore):
                 break
         return found
 
-    def delete(self, key: str) -> bool:
-        answer = self._wire.send("DELETE", _at(key))
+    def delete(self, key: str, *, if_match: str | None = None) -> bool:
+        where, headers = _at(key), {}
+        if if_match is not None:
+            require(key, self._etag(key), if_absent=False, if_match=if_match)
+            headers["If-Match"] = f'"{if_match}"'
+        answer = self._wire.send("DELETE", where, headers=headers)
         return bool(answer.headers.get("Lakehouse-Existed") == "true")
 
     def fetch(self, key: str, folder: Path) -> Path:

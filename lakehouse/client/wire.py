@@ -20,7 +20,7 @@ import msgspec
 from lakehouse import __version__
 from lakehouse.client.problems import refusal, translated, value
 from lakehouse.config import Secret
-from lakehouse.errors import ConfigError, LakehouseError, RequestInvalid
+from lakehouse.errors import ConfigError, LakehouseError, RequestInFlight, RequestInvalid
 
 T = TypeVar("T")
 LONG = -1.0
@@ -244,7 +244,7 @@ class Wire:
             if len(content) > _PROBLEM:
                 break
         error = refusal(response.status_code, response.headers, content, self.base)
-        if response.status_code in _AGAIN:
+        if response.status_code in _AGAIN or isinstance(error, RequestInFlight):
             raise _Later(error, _seconds(response.headers.get("Retry-After")))
         raise error
 
@@ -292,4 +292,6 @@ def _trust(base: str, ca_file: str | None) -> ssl.SSLContext | bool:
     try:
         return ssl.create_default_context(cafile=ca_file)
     except OSError as error:
-        raise ConfigError(f"{ca_file} holds no certificates: {error.strerror or error}", hint="PEM, as a file") from None
+        raise ConfigError(
+            f"{ca_file} holds no certificates: {error.strerror or error}", hint="PEM, as a file"
+        ) from None

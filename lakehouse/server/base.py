@@ -93,7 +93,9 @@ class Handler(JupyterHandler):
         self.request.connection.set_max_body_size(1 << 62)  # type: ignore[union-attr] # ours is kept below
         if self.route.streams:
             self._stream = Body(_PATIENCE)
-            self._work = asyncio.ensure_future(self.service.run(partial(performed, self.route, self._call(query, None))))
+            self._work = asyncio.ensure_future(
+                self.service.run(partial(performed, self.route, self._call(query, None)))
+            )
             self._work.add_done_callback(self._worked)
             return
         if self._length() > JSON_LIMIT:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lakehouse.server.routes import admin, catalog, ingest, maintenance, pathway, storage
+from lakehouse.server.routes import admin, catalog, ingest, maintenance, pathway, storage, tables
 from lakehouse.server.routing import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -12,4 +12,5 @@ ROUTES: tuple[Route, ...] = (
     *maintenance.ROUTES,
     *pathway.ROUTES,
     *storage.ROUTES,
+    *tables.ROUTES,
 )

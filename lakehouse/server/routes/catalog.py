@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
@@ -10,6 +12,10 @@ from lakehouse.catalog.metadata import Snapshot, Version
 from lakehouse.catalog.table import Table
 from lakehouse.server.routing import Answer, Call, Route
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ARROW = "application/vnd.apache.arrow.stream"
 Limit = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 
 
@@ -145,7 +151,10 @@ def profile(call: Call) -> dict[str, Any]:
 
 def lineage(call: Call) -> dict[str, Any]:
     """Where the rows came from, and what was made from them."""
-    return _table(call).lineage(call.query.direction, call.query.depth).to_dict()
+    query: Way = call.query
+    if query.at is not None:
+        return _table(call).lineage(query.direction, query.depth).to_dict()
+    return call.lake.catalog.lineage(call.path[0], query.direction, query.depth).to_dict()  # also of what was dropped
 
 
 def table_snapshots(call: Call) -> dict[str, Any]:
@@ -154,10 +163,12 @@ def table_snapshots(call: Call) -> dict[str, Any]:
     return {"snapshots": [_snapshot(one) for one in found[: call.query.limit]]}
 
 
-def changes(call: Call) -> dict[str, Any]:
-    """The rows that commits inserted, updated and deleted."""
+def changes(call: Call) -> dict[str, Any] | Answer[None]:
+    """The rows that commits inserted, updated and deleted: the first of them, or all as an Arrow stream."""
     query: Span = call.query
     found = call.lake.catalog.table(call.path[0]).changes(_version(query.start), _at(query.end))
+    if ARROW in call.headers.get("Accept", ""):
+        return Answer(None, 200, {"Content-Type": ARROW}, _streamed(found))
     some = found.slice(0, query.limit)
     return {"changes": some.to_pylist(), "rows": found.num_rows, "complete": some.num_rows == found.num_rows}
 
@@ -234,6 +245,20 @@ def _at(text: str | None) -> Version | None:
 
 def _entry(one: Table) -> dict[str, Any]:
     return {"name": one.full_name, "schema": one.schema_name, "kind": one.kind, "comment": one.comment}
+
+
+def _streamed(table: pa.Table) -> Iterator[bytes]:
+    """A table as an Arrow IPC stream, piece by piece."""
+    import pyarrow as pa
+
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        for batch in table.to_batches(10_000):
+            writer.write_batch(batch)
+            yield sink.getvalue()
+            sink.seek(0)
+            sink.truncate()
+    yield sink.getvalue()
 
 
 def _snapshot(one: Snapshot) -> dict[str, Any]:

@@ -37,8 +37,14 @@ def clean(call: Call) -> dict[str, Any]:
     return call.lake.maintenance.clean(call.body.older_than, dry_run=call.body.dry_run).to_dict()
 
 
+def run(call: Call) -> list[dict[str, Any]]:
+    """What should be done now and then: compact, expire, clean, as the settings say."""
+    return [one.to_dict() for one in call.lake.maintenance.run()]
+
+
 ROUTES = (
     Route("POST", "/maintenance/compact", "admin", compact, body=Compact),
     Route("POST", "/maintenance/expire", "admin", expire, body=Older),
     Route("POST", "/maintenance/clean", "admin", clean, body=Older),
+    Route("POST", "/maintenance/run", "admin", run),
 )

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -32,6 +32,14 @@ class New(msgspec.Struct, forbid_unknown_fields=True):
     tags: list[str] = []
     scope: dict[str, str] | None = None
     uid: str | None = None
+
+
+class Added(New, forbid_unknown_fields=True):
+    """A trace to keep, and what to do when it is known."""
+
+    on_known: Literal["compare", "count", "fail"] = "compare"
+    """Of a uid that is there. `compare`: count it when its content is the same, else refuse. `count`: count it, and keep
+    the content it has. `fail`: refuse. Without a uid the first two look for equal content, and `fail` for nothing."""
 
 
 class Update(msgspec.Struct, forbid_unknown_fields=True):
@@ -94,17 +102,20 @@ class Import(msgspec.Struct, forbid_unknown_fields=True):
 
 def add(call: Call) -> Answer:
     """Keep a trace: 201 when it is new, 200 when the same was there and is counted, 409 when its uid has another content."""
-    body: New = call.body
+    body: Added = call.body
     memory = call.lake.pathway
-    if body.uid is not None:
+    new = {"kind": body.kind, "tags": body.tags, "scope": body.scope, "uid": body.uid}
+    if body.on_known == "fail":
+        return _trace(memory.add(body.content, **new), 201)
+    if body.uid is not None and body.on_known == "compare":
         try:
-            return _trace(memory.add(body.content, kind=body.kind, tags=body.tags, scope=body.scope, uid=body.uid), 201)
+            return _trace(memory.add(body.content, **new), 201)
         except AlreadyExists:
             if memory.versions(body.uid)[0].content != body.content:
                 raise Conflict(
                     f"the trace '{body.uid}' has another content", hint="PATCH changes it, POST …/revisions follows it"
                 ) from None
-    trace = memory.add_idempotent(body.content, kind=body.kind, tags=body.tags, scope=body.scope, uid=body.uid)
+    trace = memory.add_idempotent(body.content, **new)
     return _trace(trace, 200 if trace.replay_count else 201)
 
 
@@ -160,6 +171,11 @@ def history(call: Call) -> dict[str, Any]:
     found: History = call.lake.pathway.history(call.path[0])
     flags = {"truncated": found.truncated, "missing_predecessor": found.missing_predecessor, "cycle": found.cycle}
     return {"items": [trace.to_dict() for trace in found.items], **flags}
+
+
+def descendants(call: Call) -> dict[str, Any]:
+    """All traces that revise this one, directly or through others, oldest first."""
+    return {"items": [trace.to_dict() for trace in call.lake.pathway.descendants(call.path[0])]}
 
 
 def versions(call: Call) -> dict[str, Any]:
@@ -241,7 +257,7 @@ def _pieces(folder: tempfile.TemporaryDirectory[str], path: Path) -> Iterator[by
 
 
 ROUTES = (
-    Route("POST", "/pathway/traces", "write", add, body=New),
+    Route("POST", "/pathway/traces", "write", add, body=Added),
     Route("GET", "/pathway/traces/{uid}", "read", get, query=AsOf),
     Route("PATCH", "/pathway/traces/{uid}", "write", update, body=Update),
     Route("POST", "/pathway/traces/{uid}/revisions", "write", revise, body=Revision),
@@ -249,6 +265,7 @@ ROUTES = (
     Route("POST", "/pathway/traces/{uid}/restore", "write", restore),
     Route("POST", "/pathway/traces/{uid}/feedback", "write", feedback, body=Feedback),
     Route("GET", "/pathway/traces/{uid}/history", "read", history),
+    Route("GET", "/pathway/traces/{uid}/descendants", "read", descendants),
     Route("GET", "/pathway/traces/{uid}/versions", "read", versions),
     Route("POST", "/pathway/search", "read", search, body=Search),
     Route("POST", "/pathway/batch", "write", batch, body=Batch),

@@ -1,0 +1,186 @@
+"""SQL over HTTP: which statement goes where, its values, and the rows on their way back."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow as pa
+
+from lakehouse.catalog.metadata import Version
+from lakehouse.client.arrow import ARROW, opened
+from lakehouse.client.scratch import Scratch
+from lakehouse.client.table import version_text
+from lakehouse.client.wire import LONG, Wire, path
+from lakehouse.config import QuerySettings, StorageSettings, parse_size
+from lakehouse.errors import AnswerBroken, DiskFull, NotFound, ParameterFault, QueryError
+from lakehouse.pathway.values import LOST, encoded
+from lakehouse.query import script, spool
+from lakehouse.query.history import Query, Status
+from lakehouse.query.result import Result, Rows
+from lakehouse.query.script import Parameters
+from lakehouse.query.statements import Parser, Statement
+
+QUERY_ID, SNAPSHOT = "Lakehouse-Query-Id", "Lakehouse-Snapshot"
+
+
+@dataclass(frozen=True, slots=True)
+class _Arriving:
+    """Rows on their way; what `spool` reads."""
+
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+    query_id: str
+    snapshot: int
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return self.batches
+
+
+class Queries:
+    """The SQL of one client.
+
+    Args:
+        wire: the server.
+        max_rows: rows that a result gives whole.
+    """
+
+    def __init__(self, wire: Wire, *, max_rows: int) -> None:
+        self._wire = wire
+        self._max_rows = max_rows
+        self._scratch = Scratch()
+        self._parser: Parser | None = None
+
+    def sql(
+        self, text: str, params: Parameters, *, at: Version | None, limit: int | None, timeout: float | None
+    ) -> Result:
+        """The result of the last statement; see `Client.sql`."""
+        statements = self._parsed(text, params)
+        if limit is not None and limit < 0:
+            raise QueryError(f"limit must be a whole number from 0, not {limit!r}")
+        if at is not None and any(one.kind != "read" for one in statements):
+            raise QueryError("the past cannot be changed", hint="leave out at=, or only read")
+        result: Result | None = None
+        for group in script.grouped(statements):
+            if len(group) == 1 and group[0].kind == "read":
+                result = self._read(group[0], params, at, limit, timeout)
+            else:
+                result = self._write(group, params, timeout)
+        assert result is not None  # a script without a statement was refused
+        return result
+
+    @contextmanager
+    def stream(
+        self, text: str, params: Parameters, *, at: Version | None, limit: int | None, timeout: float | None
+    ) -> Iterator[pa.RecordBatchReader]:
+        """The rows of one query as they come; see `Client.stream`."""
+        statements = self._parsed(text, params)
+        if len(statements) != 1 or statements[0].kind != "read":
+            raise QueryError("a stream is of one statement that reads", hint="sql() runs the others")
+        with self._asked(statements[0], params, at, limit, timeout) as arriving:
+            yield pa.RecordBatchReader.from_batches(arriving.schema, arriving.batches)
+
+    def run(self, text: str) -> int:
+        """Run statements that change the lake, and give the snapshot they made."""
+        return self.sql(text, None, at=None, limit=None, timeout=None).snapshot
+
+    def history(self, limit: int | None, text: str | None, status: Status | None) -> list[Query]:
+        """What was asked of the lake; see `Client.queries`."""
+        query = {"limit": 10_000 if limit is None else limit, "text": text, "status": status}
+        return list(self._wire.json("GET", "/queries", dict[str, list[Query]], query=query)["queries"])
+
+    def cancel(self, query_id: str) -> bool:
+        """Stop a query; see `Client.cancel`."""
+        try:
+            self._wire.send("DELETE", path("/queries/{}", query_id))
+        except NotFound:
+            return False
+        return True
+
+    def _parsed(self, text: str, params: Parameters) -> list[Statement]:
+        if self._parser is None:
+            self._parser = Parser()
+        statements = self._parser.parse(text)
+        script.check_parameters(statements, params)
+        return statements
+
+    def _read(
+        self, statement: Statement, params: Parameters, at: Version | None, limit: int | None, timeout: float | None
+    ) -> Result:
+        started = time.perf_counter()
+        size, most = parse_size(QuerySettings().buffer_size), parse_size(StorageSettings().max_temp_size)
+        with self._asked(statement, params, at, limit, timeout) as arriving:
+            try:
+                table = spool.whole(arriving, size, Path(tempfile.gettempdir()), most)
+            except OSError as error:
+                raise DiskFull(f"the rows cannot be kept in {tempfile.gettempdir()}: {error}") from None
+        elapsed = time.perf_counter() - started
+        rows = Rows(table, self._scratch.types(table))
+        return self._result(statement, arriving.query_id, arriving.snapshot, elapsed, rows)
+
+    @contextmanager
+    def _asked(
+        self, statement: Statement, params: Parameters, at: Version | None, limit: int | None, timeout: float | None
+    ) -> Iterator[_Arriving]:
+        body = {
+            "sql": statement.text,
+            "params": _values(statement, params),
+            "at": None if at is None else version_text(at),
+            "limit": limit,
+            "timeout": timeout,
+        }
+        # Reading changes nothing, so it may be asked twice; once rows come it is not.
+        with self._wire.stream("POST", "/query", body=body, headers={"Accept": ARROW}, wait=LONG) as answer:
+            schema, batches = opened(answer, self._wire.base)
+            snapshot = _whole(answer, SNAPSHOT)
+            yield _Arriving(schema, batches, answer.headers.get(QUERY_ID, ""), snapshot)
+
+    def _write(self, group: list[Statement], params: Parameters, timeout: float | None) -> Result:
+        raise NotImplementedError
+
+    def _result(self, statement: Statement, query_id: str, snapshot: int, elapsed: float, rows: Rows) -> Result:
+        return Result(
+            sql=statement.text,
+            query_id=query_id,
+            snapshot=snapshot,
+            elapsed=elapsed,
+            page=rows,
+            source=None,
+            max_rows=self._max_rows,
+            database=self._scratch,
+            explain=lambda analyze: "",
+            kind=statement.kind,
+        )
+
+
+def _values(statement: Statement, params: Parameters) -> Any:
+    """The values of a statement as JSON; what JSON has not stands as `{"$type": text}`.
+
+    Raises:
+        ParameterFault: one cannot be sent.
+    """
+    bound = script.bind(statement, params)
+    named = bound.items() if isinstance(bound, Mapping) else enumerate(bound or (), 1)
+    for name, value in named:
+        if _lost(sent := encoded(value)):
+            raise ParameterFault(f"the value of ${name} cannot be sent: it is a {type(value).__name__}", hint=str(sent))
+    return encoded(bound) if isinstance(bound, list | None) else {name: encoded(v) for name, v in bound.items()}
+
+
+def _lost(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return LOST in value or any(map(_lost, value.values()))
+    return isinstance(value, list) and any(map(_lost, value))
+
+
+def _whole(answer: httpx.Response, name: str) -> int:
+    try:
+        return int(answer.headers[name])
+    except (KeyError, ValueError):
+        raise AnswerBroken(f"the server does not say the {name}", hint="is it of another version?") from None
