@@ -66,7 +66,7 @@ class RemoteIngest:
         Raises:
             NotRemote: the path means several files.
         """
-        query = {
+        query: dict[str, Any] = {
             "table": table,
             "mode": mode,
             "key": [key] if isinstance(key, str) else list(key or ()),
@@ -81,7 +81,7 @@ class RemoteIngest:
         headers = {_KEY: uuid.uuid4().hex}
         if is_object(source):
             query["object"] = source.removeprefix(PREFIX) if isinstance(source, str) else source.key
-            return self._sent(query, headers, None, PREFIX + query["object"], again=True)
+            return self._sent(query, headers, None, f"{PREFIX}{query['object']}", again=True)
         if isinstance(source, str | os.PathLike):
             path = _one_file(source)
             query["format"], packed = _format(path, format)
@@ -132,7 +132,7 @@ def _format(path: Path, format: str | None) -> tuple[str | None, dict[str, str]]
 
 def _is_pieces(source: Any) -> bool:
     """Whether it is something that gives pieces of bytes, rather than a frame."""
-    return isinstance(source, Iterator) or (
+    return (isinstance(source, Iterator) and not hasattr(source, "__arrow_c_stream__")) or (
         isinstance(source, list | tuple) and all(isinstance(one, bytes | bytearray | memoryview) for one in source)
     )
 

@@ -13,12 +13,13 @@ import msgspec
 
 from lakehouse.client.problems import translated
 from lakehouse.client.wire import LONG, Wire, path
-from lakehouse.errors import Conflict, NotRemote, PreconditionFailed, TraceInvalid, TraceNotFound
+from lakehouse.errors import Conflict, FilterInvalid, NotRemote, PreconditionFailed, TraceInvalid, TraceNotFound
 from lakehouse.journal import Verification
 from lakehouse.pathway.model import Found, History, SearchPage, Stats, Trace, Version, draft
 from lakehouse.pathway.model import encoded as checked
 from lakehouse.pathway.reading import AsOf, Mode
 from lakehouse.pathway.recorder import ANALYSIS
+from lakehouse.pathway.search import MODES
 from lakehouse.pathway.transfer import Imported, OnConflict
 
 _BATCH = 5_000
@@ -170,6 +171,8 @@ class RemotePathway:
         """Find traces, best first, or the newest first when there is no query; see `Pathway.search`."""
         if isinstance(tags, str):
             raise TraceInvalid("tags is one text", hint=f"give a list: tags=[{tags!r}]")
+        if mode not in MODES:
+            raise FilterInvalid(f"there is no mode '{mode}'", hint=", ".join(MODES))
         body = {
             "query": query,
             "filters": filters,
