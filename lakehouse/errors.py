@@ -40,6 +40,10 @@
     ├── QueryError
     │   ├── SyntaxFault        with a caret under the place
     │   ├── FormatRefused      SQL that cannot be laid out without changing it
+    │   ├── SqlRefused         what SQL from strangers may not do
+    │   ├── SandboxUnavailable this machine cannot hold SQL from strangers
+    │   ├── SandboxBusy        all its workers were busy for too long
+    │   ├── WorkerDied         the process that ran the query ended
     │   ├── ParameterFault     missing, unknown or unusable $name
     │   ├── QueryTimeout
     │   ├── QueryCancelled
@@ -333,6 +337,34 @@ class FormatRefused(QueryError):
     """The SQL could not be laid out without changing more than the layout; it was left as it is."""
 
     code = "format_refused"
+
+
+class SqlRefused(QueryError):
+    """SQL that may not run where strangers send it; names what was refused, and the line and column."""
+
+    code = "sql_refused"
+    status = 403
+
+
+class SandboxUnavailable(QueryError):
+    """This machine cannot hold SQL from strangers, and the settings do not allow the gate alone."""
+
+    code = "sandbox_unavailable"
+    status = 503
+
+
+class SandboxBusy(QueryError):
+    """All workers, or all that one principal may have, were busy until the timeout."""
+
+    code = "sandbox_busy"
+    status = 503
+
+
+class WorkerDied(QueryError):
+    """The process that ran the query ended before its last row; the lake and other queries are as they were."""
+
+    code = "worker_died"
+    status = 500
 
 
 class ParameterFault(QueryError):

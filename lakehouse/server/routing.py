@@ -53,6 +53,8 @@ class Call:
     headers: Mapping[str, str]
     creates: bool
     """Whether the lake may be made by this call."""
+    gone: Callable[[Callable[[], None]], None] = lambda _: None
+    """Takes what is to be done, in a thread, when the caller goes away before the end."""
     name: Callable[[], str | None] = lambda: None
     """Gives the name under which this very request is known when it has an `Idempotency-Key`; asked for once the body
     is read and before anything is done, it is noted with what is committed. See `once`."""
@@ -94,6 +96,10 @@ class Route:
     """With what it answers when it is not refused."""
     media: tuple[str, ...] = ("application/json",)
     """The types of what it answers."""
+    gives: type[Any] | None = None
+    """What its JSON is, where it writes that itself piece by piece."""
+    waits: bool = False
+    """Whether it may take long, and so has threads of its own to wait in."""
     refuses: tuple[type[LakehouseError], ...] = ()
     """The errors, with all below them in the tree, that it may answer with, beyond those of its shape."""
     reads: tuple[str, ...] = ()

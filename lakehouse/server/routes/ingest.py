@@ -9,7 +9,20 @@ from typing import Any
 
 import msgspec
 
-from lakehouse.errors import DiskFull, LakehouseError, MediaTypeUnsupported, RequestInvalid, SourceUnreadable
+from lakehouse.errors import (
+    Conflict,
+    DiskFull,
+    IngestError,
+    KeyInvalid,
+    LakehouseError,
+    MediaTypeUnsupported,
+    ObjectNotFound,
+    QueryError,
+    RequestInvalid,
+    SchemaNotFound,
+    SourceUnreadable,
+    TableNotFound,
+)
 from lakehouse.ingest.receipt import Contract, Mode, Receipt
 from lakehouse.server.routing import Call, Route
 
@@ -73,7 +86,7 @@ def load(call: Call) -> Receipt:
         try:
             if ending == "arrow":
                 return replace(_ingest(call, _arrow(path), None), source="upload")
-            zipped = call.query.format if ending == "zip" else None
+            zipped = query.format if ending == "zip" else None
             return replace(_ingest(call, path, "csv" if zipped == "tsv" else zipped), source="upload")
         except LakehouseError as error:
             # Where the upload was kept for a moment is nobody's business, and tells nobody anything.
@@ -90,7 +103,7 @@ def retry(call: Call) -> Receipt:
 
 
 def _arrow(path: Path) -> Any:
-    """The table in an Arrow IPC stream; it was written by a stranger, so nothing in it is believed unchecked."""
+    """The table in an Arrow IPC stream; a stranger wrote it, so nothing in it is believed unchecked."""
     import pyarrow as pa
 
     try:
@@ -148,6 +161,23 @@ def _temporary(call: Call) -> Path:
 
 
 ROUTES = (
-    Route("POST", "/ingest", "write", load, query=Load, streams=True, counts_once="sure"),
-    Route("POST", "/ingest/retry", "write", retry, body=Retry),
+    Route(
+        "POST",
+        "/ingest",
+        "write",
+        load,
+        query=Load,
+        streams=True,
+        refuses=(IngestError, SchemaNotFound, ObjectNotFound, KeyInvalid, Conflict, QueryError, MediaTypeUnsupported),
+        reads=("Content-Type", "Content-Encoding"),
+        counts_once="sure",
+    ),
+    Route(
+        "POST",
+        "/ingest/retry",
+        "write",
+        retry,
+        body=Retry,
+        refuses=(IngestError, SchemaNotFound, TableNotFound, Conflict, QueryError),
+    ),
 )
