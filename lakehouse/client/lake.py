@@ -17,7 +17,7 @@ from lakehouse.client.catalog import RemoteCatalog
 from lakehouse.client.ingest import RemoteIngest
 from lakehouse.client.maintenance import RemoteMaintenance
 from lakehouse.client.pathway import RemotePathway
-from lakehouse.client.query import Queries
+from lakehouse.client.query import Asked, Queries
 from lakehouse.client.storage import RemoteStore
 from lakehouse.client.table import Commit, version_text
 from lakehouse.client.wire import LONG, Wire
@@ -28,7 +28,7 @@ from lakehouse.query.result import Result
 from lakehouse.query.script import Parameters
 
 _ONLY_THERE = {
-    "transaction": "send what belongs together as one script: sql('BEGIN; …; COMMIT')",
+    "transaction": "over HTTP every statement is a commit of its own",
     "branch": "open a branch where the lake is",
     "backup": "run lakehouse backup where the lake is",
     "doctor": "run lakehouse doctor where the lake is",
@@ -98,7 +98,7 @@ class Client:
         sees. A stream that breaks off is an error, never a shorter result.
 
         Args:
-            query: one or several statements; `BEGIN … COMMIT` makes several one commit.
+            query: one or several statements; each that changes something is a commit of its own.
             params: values for `$name` (a mapping) or `?` (a sequence); always values, never SQL.
             at: read the whole lake as of this snapshot id, tagged snapshot or time.
             limit: give at most this many rows.
@@ -138,6 +138,10 @@ class Client:
     def queries(self, limit: int | None = 100, *, text: str | None = None, status: Status | None = None) -> list[Query]:
         """What was asked of this lake by any process, newest first; see `Lakehouse.queries`."""
         return self._queries.history(limit, text, status)
+
+    def running(self) -> list[Asked]:
+        """The queries under way on the server: your own, or all when you may write."""
+        return self._queries.running()
 
     def cancel(self, query_id: str) -> bool:
         """Stop a query of yours on the server; False when none of that id is under way."""

@@ -5,6 +5,7 @@ import gzip
 import json
 import zipfile
 from decimal import Decimal
+from uuid import UUID
 
 import pandas as pd
 import polars as pl
@@ -21,12 +22,16 @@ from lakehouse.errors import (
     IngestError,
     LakehouseError,
     ObjectNotFound,
+    ParameterFault,
+    QueryError,
+    QueryTimeout,
     SchemaMismatch,
     SchemaNotFound,
     SnapshotNotFound,
     SourceEmpty,
     SourceNotFound,
     SourceUnreadable,
+    SyntaxFault,
     TableNotFound,
     TraceInvalid,
     TraceNotFound,
@@ -405,6 +410,137 @@ def test_maintenance(lake, known):
         lake.maintenance.compact("never_there")
     with pytest.raises(ConfigError, match="not an age"):
         lake.maintenance.expire("soon")
+
+
+# sql
+
+
+@pytest.fixture(scope="module")
+def numbers(lake):
+    lake.ingest(pa.table({"n": list(range(1000)), "text": [f"row {n}" for n in range(1000)]}), "numbers")
+    return "numbers"
+
+
+def test_rows_come_back(lake, numbers):
+    result = lake.sql("SELECT n, text FROM numbers WHERE n < $most ORDER BY n", {"most": 3})
+    assert result.fetchall() == [(0, "row 0"), (1, "row 1"), (2, "row 2")]
+    assert (result.columns, result.types, len(result)) == (["n", "text"], ["BIGINT", "VARCHAR"], 3)
+    assert (result.kind, result.snapshot, bool(result.query_id)) == ("read", lake.catalog.current_snapshot().id, True)
+    assert result.df()["n"].tolist() == [0, 1, 2]
+    assert result.pl()["text"].to_list() == ["row 0", "row 1", "row 2"]
+    assert result.arrow().num_rows == 3
+    assert result.records(1) == [{"n": 0, "text": "row 0"}]
+    assert result.relation().aggregate("sum(n)").fetchone() == (3,)
+    assert [row[0] for row in result] == [0, 1, 2]
+    assert "row 2" in repr(result)
+    assert "<td" in result._repr_html_()
+    assert lake.sql("FROM numbers", limit=7).arrow().num_rows == 7
+    assert lake.sql("SELECT sum(n) FROM numbers WHERE n > ?", [997]).fetchone() == (998 + 999,)
+    assert sum(batch.num_rows for batch in lake.sql("FROM numbers").reader(100)) == 1000
+
+
+def test_rows_are_written_to_files(lake, numbers, tmp_path):
+    result = lake.sql("FROM numbers")
+    assert pl.read_parquet(result.to_parquet(tmp_path / "n.parquet")).height == 1000
+    assert pl.read_csv(result.to_csv(tmp_path / "n.csv")).columns == ["n", "text"]
+
+
+VALUES = {
+    "TINYINT": -128,
+    "UBIGINT": 2**64 - 1,
+    "HUGEINT": 2**100,
+    "DOUBLE": 0.1,
+    "DECIMAL(38,10)": Decimal("1234567890123456789012345678.0123456789"),
+    "VARCHAR": "ä\u0000'\"\U0001f986",
+    "BLOB": b"\x00\xff",
+    "BOOLEAN": True,
+    "DATE": dt.date(1, 1, 1),
+    "TIME": dt.time(23, 59, 59, 999999),
+    "TIMESTAMP": dt.datetime(2026, 1, 2, 3, 4, 5, 678901),
+    "TIMESTAMP WITH TIME ZONE": dt.datetime(2026, 1, 2, 3, 4, 5, 678901, dt.UTC),
+    "INTERVAL": dt.timedelta(days=2, microseconds=1),
+    "UUID": UUID("12345678-1234-5678-1234-567812345678"),
+    "INTEGER[]": [1, None, 3],
+    "STRUCT(a INTEGER, b VARCHAR[])": {"a": None, "b": ["x", None]},
+    "MAP(VARCHAR, INTEGER)": {"k": 1},
+    "INTEGER[2]": (1, 2),
+}
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_values_and_types_come_back_as_they_are(lake, kind):
+    value = VALUES[kind]
+    given = list(value) if isinstance(value, tuple) else value
+    result = lake.sql(f"SELECT $value::{kind} AS v, NULL::{kind} AS nothing", {"value": given})
+    assert (result.types, result.fetchall()) == ([kind, kind], [(value, None)])
+    empty = lake.sql(f"SELECT $value::{kind} AS v WHERE false", {"value": given})
+    assert (empty.types, empty.fetchall(), len(empty)) == ([kind], [], 0)
+
+
+def test_odd_results(lake):
+    twice = lake.sql("SELECT 1 AS a, 2 AS a, 'x'::ENUM('x', 'y') AS e")
+    assert (twice.columns, twice.fetchall()) == (["a", "a", "e"], [(1, 2, "x")])
+    assert twice.types == ["INTEGER", "INTEGER", "ENUM('x', 'y')"]
+    special = lake.sql("SELECT 'nan'::DOUBLE AS n, '-inf'::DOUBLE AS i, 'infinity'::TIMESTAMP AS t").arrow()
+    assert (str(special["n"][0]), special["i"][0].as_py()) == ("nan", float("-inf"))
+    assert lake.sql("SELECT 1 AS a", limit=0).fetchall() == []
+    assert lake.sql("SELECT 1").explain()
+
+
+def test_errors_of_queries(lake, numbers):
+    for sql, params, error in (
+        ("SELEC 1", None, SyntaxFault),
+        ("", None, SyntaxFault),
+        ("SELECT nothing FROM numbers", None, QueryError),
+        ("FROM numbres", None, TableNotFound),
+        ("SELECT $a", None, ParameterFault),
+        ("SELECT $a", {"a": 1, "b": 2}, ParameterFault),
+        ("SELECT 'x'::INTEGER", None, QueryError),
+        ("SELECT 1 AS a FROM numbers WHERE n = 'x'", None, QueryError),
+        ("INSERT INTO numbers VALUES ('x', 1)", None, QueryError),
+    ):
+        with pytest.raises(error):
+            lake.sql(sql, params)
+    with pytest.raises(TableNotFound) as caught:
+        lake.sql("FROM numbres")
+    assert "numbers" in caught.value.hint
+    with pytest.raises(SnapshotNotFound):
+        lake.sql("FROM numbers", at=10**6)
+    with pytest.raises(QueryTimeout):
+        lake.sql(
+            "SELECT count(*) FROM range(100000) a, range(1000000) b WHERE (a.range * b.range) % 7 = 3", timeout=0.3
+        )
+    with pytest.raises(QueryError):
+        lake.sql("FROM numbers", limit=-1)
+
+
+def test_changing_with_sql(lake):
+    made = lake.sql("CREATE TABLE made (a INTEGER, b VARCHAR)")
+    assert (made.kind, made.snapshot, made.is_receipt) == ("ddl", lake.catalog.current_snapshot().id, True)
+    put = lake.sql("INSERT INTO made VALUES (1, $b), (2, NULL)", {"b": "x"})
+    assert (put.kind, put.changed, put.snapshot) == ("write", 2, made.snapshot + 1)
+    assert "2 rows changed" in repr(put)
+    assert lake.sql("UPDATE made SET a = a + 1 WHERE b IS NULL").changed == 1
+    assert lake.sql("FROM made ORDER BY a").fetchall() == [(1, "x"), (3, None)]
+    assert lake.sql("FROM made ORDER BY a", at=put.snapshot).fetchall() == [(1, "x"), (2, None)]
+    assert lake.sql("DELETE FROM made WHERE a = 1").changed == 1
+    several = lake.sql("INSERT INTO made VALUES (7, 'y'); SELECT max(a) FROM made")
+    assert several.fetchall() == [(7,)]
+    view = lake.catalog.create_view("made_view", "SELECT a FROM made WHERE b IS NOT NULL")
+    assert (view.kind, view.row_count, columns(view)) == ("view", 1, [("a", "INTEGER")])
+    with pytest.raises(AlreadyExists):
+        lake.catalog.create_view("made_view", "SELECT 1")
+    assert lake.catalog.create_view("made_view", "SELECT 1 AS one", replace=True).row_count == 1
+    assert "made_view" in [one.full_name for one in lake.catalog.views()]
+    with pytest.raises(AlreadyExists):
+        lake.sql("CREATE TABLE made (a INTEGER)")
+
+
+def test_queries_are_remembered(lake, numbers):
+    lake.sql("SELECT 42 AS remembered")
+    newest = next(one for one in lake.queries(20) if "remembered" in one.sql)
+    assert newest.status == "ok"
+    assert lake.cancel("no-such-query") is False
 
 
 # pathway
