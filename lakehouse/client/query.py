@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -169,8 +169,12 @@ class Queries:
         started = time.perf_counter()
         size, most = parse_size(QuerySettings().buffer_size), parse_size(StorageSettings().max_temp_size)
         with self._asked(statement, params, at, limit, timeout) as arriving:
+            rows_in = arriving
+            if arriving.types is not None:
+                schema, batches = self._scratch.restored(arriving.schema, arriving.batches, arriving.types)
+                rows_in = replace(arriving, schema=schema, batches=batches)
             try:
-                table = spool.whole(arriving, size, Path(tempfile.gettempdir()), most)
+                table = spool.whole(rows_in, size, Path(tempfile.gettempdir()), most)
             except OSError as error:
                 raise DiskFull(f"the rows cannot be kept in {tempfile.gettempdir()}: {error}") from None
         elapsed = time.perf_counter() - started

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import duckdb
 import pyarrow as pa
+
+from lakehouse.catalog import faults
 
 
 class Scratch:
@@ -41,6 +43,30 @@ class Scratch:
             cursor.close()
             raise
         self._idle.append(cursor)
+
+    def restored(
+        self, schema: pa.Schema, batches: Iterator[pa.RecordBatch], types: Sequence[str]
+    ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """Rows in Arrow's own types, as those of DuckDB that they had: texts are UUIDs again, decimals HUGEINTs.
+
+        Args:
+            schema: of the rows.
+            batches: the rows.
+            types: what DuckDB called the types of the columns.
+        """
+        now = self.types(schema.empty_table())
+        if now == tuple(types):
+            return schema, batches
+        parts = [f"c{i}" if a == b else f"c{i}::{b} AS c{i}" for i, (a, b) in enumerate(zip(now, types, strict=True))]
+        project, names = ", ".join(parts), [f"c{i}" for i in range(len(schema))]
+
+        def cast(table: pa.Table) -> pa.Table:
+            with self.lent() as cursor, faults.translated():
+                made = cursor.from_arrow(table.rename_columns(names)).project(project).to_arrow_table()
+            return made.rename_columns(schema.names)
+
+        made = (one for batch in batches for one in cast(pa.Table.from_batches([batch])).to_batches())
+        return cast(schema.empty_table()).schema, made
 
     def types(self, table: pa.Table) -> tuple[str, ...]:
         """The DuckDB types of the columns of a table."""

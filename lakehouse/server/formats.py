@@ -135,14 +135,34 @@ def _rows(batches: Batches) -> Iterator[list[tuple[Any, ...]]]:
     for batch in batches:
         for start in range(0, batch.num_rows, _ROWS):
             part = batch.slice(start, _ROWS)
-            columns = [_plain(column).to_pylist() for column in part.columns]
+            columns = [_values(column) for column in part.columns]
             yield list(zip(*columns, strict=True)) if columns else [()] * part.num_rows
 
 
-def _plain(column: pa.Array) -> pa.Array:
-    """A column without the types that Python holds less of than Arrow: times, and what they are in."""
-    wanted = _textual(column.type)
-    return column if wanted is None else column.cast(wanted)
+def _values(column: pa.Array) -> list[Any]:
+    """The values of a column; times as texts (ISO 8601), as Python's own reach less far than Arrow's."""
+    import pyarrow.types as types
+
+    if types.is_nested(column.type):
+        try:
+            return list(column.to_pylist())
+        except (ValueError, OverflowError):
+            return list(column.cast(_textual(column.type)).to_pylist())
+    return list(_told(column).to_pylist())
+
+
+def _told(column: pa.Array) -> pa.Array:
+    """A column of times as texts; any other as it is."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.types as types
+
+    if types.is_timestamp(column.type):
+        moment = pa.timestamp(column.type.unit)
+        local = column if column.type.tz is None else column.cast(pa.timestamp(column.type.unit, "UTC")).cast(moment)
+        text = pc.replace_substring(local.cast(pa.string()), " ", "T", max_replacements=1)
+        return text if column.type.tz is None else pc.binary_join_element_wise(text, "Z", "")
+    return column.cast(pa.string()) if types.is_date(column.type) or types.is_time(column.type) else column
 
 
 def _textual(kind: pa.DataType) -> pa.DataType | None:
@@ -175,7 +195,7 @@ def _csv(schema: pa.Schema, batches: Batches) -> Iterator[bytes]:
         for start in range(0, batch.num_rows, _ROWS):
             part = batch.slice(start, _ROWS)
             columns = [
-                column if _flat(column.type) is None else pa.array(map(_text, _plain(column).to_pylist()), pa.string())
+                column if _flat(column.type) is None else pa.array(map(_text, _values(column)), pa.string())
                 for column in part.columns
             ]
             writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=texts))
@@ -189,8 +209,9 @@ def _flat(kind: pa.DataType) -> pa.DataType | None:
     import pyarrow.types as types
 
     plain = (types.is_boolean, types.is_integer, types.is_floating, types.is_decimal, types.is_string)
-    moments = (types.is_large_string, types.is_date, types.is_timestamp, types.is_time, types.is_null)
-    return None if any(fits(kind) for fits in (*plain, *moments)) else pa.string()
+    more = (types.is_large_string, types.is_date, types.is_time, types.is_null)
+    fits = any(test(kind) for test in (*plain, *more)) or (types.is_timestamp(kind) and kind.tz is None)
+    return None if fits else pa.string()
 
 
 def _text(value: Any) -> str | None:

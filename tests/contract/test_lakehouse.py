@@ -251,7 +251,7 @@ def test_a_table(lake, known):
     table = lake.catalog.table("people")
     assert (table.name, table.schema_name, table.full_name, table.kind) == ("people", "main", "people", "table")
     assert (table.row_count, table.comment, table.tags, table.partitioning, table.sorting) == (3, None, {}, (), ())
-    assert [(c.name, c.type, c.nullable, c.comment) for c in table.schema][0] == ("id", "BIGINT", True, None)
+    assert next((c.name, c.type, c.nullable, c.comment) for c in table.schema) == ("id", "BIGINT", True, None)
     assert "people" in [one.full_name for one in lake.catalog.tables()]
     assert lake.catalog.sizes([table])["people"][0] == 3
     assert sum(file.rows for file in table.files()) <= 3
@@ -449,6 +449,10 @@ VALUES = {
     "TINYINT": -128,
     "UBIGINT": 2**64 - 1,
     "HUGEINT": 2**100,
+    "UHUGEINT": 2**128 - 1,
+    "BIT": "10110",
+    "TIME WITH TIME ZONE": dt.time(12, 30, tzinfo=dt.timezone(dt.timedelta(hours=2))),
+    "UUID[]": [UUID("12345678-1234-5678-1234-567812345678"), None],
     "DOUBLE": 0.1,
     "DECIMAL(38,10)": Decimal("1234567890123456789012345678.0123456789"),
     "VARCHAR": "ä\u0000'\"\U0001f986",
@@ -491,7 +495,7 @@ def test_errors_of_queries(lake, numbers):
     for sql, params, error in (
         ("SELEC 1", None, SyntaxFault),
         ("", None, SyntaxFault),
-        ("SELECT nothing FROM numbers", None, QueryError),
+        ("SELECT nothing FROM numbers", None, ColumnNotFound),
         ("FROM numbres", None, TableNotFound),
         ("SELECT $a", None, ParameterFault),
         ("SELECT $a", {"a": 1, "b": 2}, ParameterFault),
@@ -540,6 +544,7 @@ def test_queries_are_remembered(lake, numbers):
     lake.sql("SELECT 42 AS remembered")
     newest = next(one for one in lake.queries(20) if "remembered" in one.sql)
     assert newest.status == "ok"
+    assert lake.queries(5, text="no such text") == []
     assert lake.cancel("no-such-query") is False
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from lakehouse.auth import is_loopback
 from lakehouse.errors import Conflict, NotAcceptable, NotFound, ParameterFault, QueryError, SandboxUnavailable
 from lakehouse.pathway.values import decoded
 from lakehouse.query.sandbox.sandbox import Done
@@ -135,13 +134,13 @@ def _sandbox(call: Call) -> Sandbox:
     Raises:
         SandboxUnavailable: the kernel does not hold it, and others than this machine can reach the server.
     """
-    sandbox = call.lake.sandbox(call.principal.name)
-    if sandbox.protection == "gate-only" and not is_loopback(call.service.host):
+    held = call.service.protection
+    if held.level == "gate-only" and not call.service.sql_served:
         raise SandboxUnavailable(
-            f"SQL is held by its gate alone here ({sandbox.reason}), which will do for this machine only",
+            f"SQL is held by its gate alone here ({held.reason}), which will do for this machine only",
             hint="listen on 127.0.0.1, or on a machine with Landlock",
         )
-    return sandbox
+    return call.lake.sandbox(call.principal.name)
 
 
 def _answer(kind: str, asked: Asked, rows: Rows) -> Answer[None]:
