@@ -52,7 +52,9 @@ def opened(answer: httpx.Response, url: str) -> tuple[pa.Schema, Iterator[pa.Rec
     try:
         reader = pa.ipc.open_stream(io.BufferedReader(body, 1 << 20))
     except (pa.ArrowException, OSError, EOFError) as error:
-        raise AnswerBroken(f"the Arrow stream of {url} cannot be read: {error}") from None
+        raise AnswerBroken(
+            f"the Arrow stream of {url} cannot be read: {error}", hint="nothing of it was used; ask again"
+        ) from None
     return reader.schema, _batches(reader, body, url)
 
 

@@ -448,10 +448,7 @@ def test_rows_are_written_to_files(lake, numbers, tmp_path):
 VALUES = {
     "TINYINT": -128,
     "UBIGINT": 2**64 - 1,
-    "HUGEINT": 2**100,
-    "UHUGEINT": 2**128 - 1,
-    "BIT": "10110",
-    "TIME WITH TIME ZONE": dt.time(12, 30, tzinfo=dt.timezone(dt.timedelta(hours=2))),
+    "HUGEINT": -(2**127),
     "UUID[]": [UUID("12345678-1234-5678-1234-567812345678"), None],
     "DOUBLE": 0.1,
     "DECIMAL(38,10)": Decimal("1234567890123456789012345678.0123456789"),
