@@ -83,13 +83,14 @@ class RemoteTable:
 
     def __init__(self, wire: Wire, entry: Entry, snapshot: int | None = None) -> None:
         self._wire = wire
-        self._entry = entry
+        self.entry = entry
+        """What it was when it was listed."""
         self._snapshot = snapshot
 
     @property
     def full_name(self) -> str:
         """`schema.table`, or the bare name in the schema `main`; odd names are quoted."""
-        return self._entry.name
+        return self.entry.name
 
     @property
     def name(self) -> str:
@@ -97,12 +98,12 @@ class RemoteTable:
 
     @property
     def schema_name(self) -> str:
-        return self._entry.schema
+        return self.entry.schema
 
     @property
     def kind(self) -> str:
         """`table` or `view`."""
-        return self._entry.kind
+        return self.entry.kind
 
     @property
     def comment(self) -> str | None:

@@ -74,7 +74,8 @@ def tables(lake: Lake, schema: str | None) -> Listing:
     for one in sorted(found, key=lambda one: (one.schema_name, one.name)):
         number, size = counts.get(one.full_name, (None, None))
         facts = ("", "") if number is None or size is None else (f"{number:,}", _size(size))
-        rows.append((one.full_name, one.kind, *facts, one.comment))
+        listed = getattr(one, "entry", one)  # what a server has listed is not asked for again
+        rows.append((one.full_name, one.kind, *facts, listed.comment))
     where = "" if schema is None else f" in schema {schema}"
     caption = f"{counted(len(counts), 'table')}, {counted(len(rows) - len(counts), 'view')}{where}, snapshot {snapshot}"
     return Listing(("table", "kind", "rows", "size", "comment"), rows, caption, frozenset({"rows", "size"}))

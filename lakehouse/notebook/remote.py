@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from getpass import getpass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lakehouse.catalog.names import split
 from lakehouse.errors import LakehouseError, Unauthenticated
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lakehouse.client.table import RemoteTable
     from lakehouse.lake import Lakehouse
 
-    Lake = Lakehouse | Client
+    Lake: TypeAlias = Lakehouse | Client
     """What the magics work on."""
 
 
