@@ -65,7 +65,8 @@ def _load_jupyter_server_extension(serverapp: Any) -> None:
     ]
     handlers.append((f"{base}/lakehouse(?:/.*)?", Handler, {"routes": {}, **arguments}))
     web_app.add_handlers(".*", handlers)
-    web_app.default_router.rules.insert(0, Rule(Gate(service, base), Refusal))
+    gate = Gate(service, base)
+    web_app.default_router.rules.insert(0, Rule(gate, Refusal))
     audit(web_app.default_router.rules, f"{base}/lakehouse")
     secret = web_app.settings["cookie_secret"]
     secret = secret if isinstance(secret, bytes) else str(secret).encode()
@@ -76,7 +77,12 @@ def _load_jupyter_server_extension(serverapp: Any) -> None:
         web_app.settings["cookie_secret"] = sealed.digest()  # cookies made with other tokens no longer fit
 
     seal()
-    service.on_reload = seal
+
+    def reloaded() -> None:
+        seal()
+        serverapp.io_loop.add_callback(gate.end_sockets)  # they were let in with the tokens and addresses of before
+
+    service.on_reload = reloaded
     listen_to_hangup(service, serverapp)
     talk(serverapp.log)
     held = service.protection

@@ -7,13 +7,15 @@ import os
 import tempfile
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER
 from lakehouse.catalog.lock import LOCK_FILE
 from lakehouse.config import Settings, parse_size
-from lakehouse.errors import LakeClosed, LakeReadOnly, SandboxBusy, SandboxUnavailable
+from lakehouse.errors import LakeClosed, LakehouseError, LakeReadOnly, SandboxBusy, SandboxUnavailable
 from lakehouse.query.sandbox.confine import Policy, Protection, protection
 from lakehouse.query.sandbox.process import ENTRY, FOLDER_PREFIX, Worker
 from lakehouse.query.sandbox.wire import Setup
@@ -48,8 +50,11 @@ class Pool:
         self._read_only = read_only
         self._entry = entry
         self._temp = Path(settings.storage.temp_directory or folder / "tmp")
+        self.running: dict[str, Any] = {}
+        """The answers under way by their query id."""
         self._workers: list[Worker] = []
-        self._starting = 0
+        self._starting: Counter[str] = Counter()
+        self._spare = False
         self._changed = threading.Condition()
         self._closed = False
         # A worker dies with the thread that started it (PR_SET_PDEATHSIG), so all are started by one that stays.
@@ -84,7 +89,7 @@ class Pool:
                 if (worker := self._idle(principal, write)) is not None:
                     return self._taken(worker, principal)
                 if self._room(principal):
-                    self._starting += 1
+                    self._starting[principal] += 1
                     break
                 if not self._changed.wait(deadline - time.monotonic()):
                     raise SandboxBusy(
@@ -110,14 +115,10 @@ class Pool:
                 return
         self._end(worker)
 
-    def busy(self) -> list[Worker]:
-        """The workers that run a statement."""
+    def count(self) -> tuple[int, int]:
+        """How many workers there are, and how many of them run a statement."""
         with self._changed:
-            return [worker for worker in self._workers if worker.busy]
-
-    def count(self) -> int:
-        """How many workers there are."""
-        return len(self._workers)
+            return len(self._workers), sum(worker.busy for worker in self._workers)
 
     def close(self) -> None:
         """Kill all workers."""
@@ -128,11 +129,12 @@ class Pool:
         for worker in workers:
             worker.ending = worker.ending or "closed"
             worker.kill()
-        self._starter.shutdown()
+        self._starter.shutdown(cancel_futures=True)
 
     def _idle(self, principal: str, write: bool) -> Worker | None:
-        idle = [one for one in self._workers if not one.busy and one.write == write and one.principal == principal]
-        return idle[-1] if idle else None
+        idle = [one for one in self._workers if not one.busy and one.write == write]
+        own = [one for one in idle if one.principal == principal] or [one for one in idle if one.principal is None]
+        return own[-1] if own and self._may(principal) else None
 
     def _taken(self, worker: Worker, principal: str) -> Worker:
         worker.principal, worker.busy, worker.ending, worker.since = principal, True, None, time.monotonic()
@@ -142,10 +144,9 @@ class Pool:
     def _room(self, principal: str) -> bool:
         """Whether one more worker may be started for a principal, if need be in the place of another's idle one."""
         most = self._settings.query.sandbox_workers
-        own = [one for one in self._workers if one.principal == principal]
-        if len([one for one in own if one.busy]) >= max(1, most // 2):
+        if not self._may(principal):
             return False
-        if len(self._workers) + self._starting < most:
+        if len(self._workers) + self._starting.total() < most:
             return True
         idle = sorted((one for one in self._workers if not one.busy), key=lambda one: one.since)
         if not idle:
@@ -154,35 +155,40 @@ class Pool:
         threading.Thread(target=idle[0].kill, daemon=True).start()
         return True
 
+    def _may(self, principal: str) -> bool:
+        """Whether a principal may have one more busy worker: at most half of all, so that others come in."""
+        own = sum(one.busy and one.principal == principal for one in self._workers)
+        return own + self._starting[principal] < max(1, self._settings.query.sandbox_workers // 2)
+
     def _new(self, principal: str, write: bool) -> Worker:
         worker: Worker | None = None
         try:
-            worker = self._starter.submit(self._start, write).result()
+            worker = self._starter.submit(self._start, write=write).result()
             worker.ready()
         except BaseException:
             if worker is not None:
                 worker.kill()
             with self._changed:
-                self._starting -= 1
+                self._starting[principal] -= 1
                 self._changed.notify_all()
             raise
         with self._changed:
-            self._starting -= 1
+            self._starting[principal] -= 1
             if self._closed:
                 worker.kill()
                 raise LakeClosed(f"the lake {self._folder} is closed", hint="open it again with lakehouse.open()")
             self._workers.append(worker)
             return self._taken(worker, principal)
 
-    def _start(self, write: bool) -> Worker:
+    def _start(self, *, write: bool) -> Worker:
         self._temp.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=self._temp))
         return Worker(folder, self._setup(folder, write), self._entry)
 
     def _setup(self, folder: Path, write: bool) -> Setup:
-        query, storage, catalog = self._settings.query, self._settings.storage, self._settings.catalog
+        query, catalog = self._settings.query, self._settings.catalog
         spill, memory = parse_size(query.sandbox_spill), parse_size(query.sandbox_memory)
-        settings = {
+        settings: dict[str, dict[str, Any]] = {
             "query": {
                 "memory_limit": query.sandbox_memory,
                 "threads": query.sandbox_threads or os.cpu_count() or 1,
@@ -218,7 +224,31 @@ class Pool:
             if worker in self._workers:
                 self._workers.remove(worker)
             self._changed.notify_all()
+            # Whoever it was will likely ask again: one that is nobody's yet is made in the meantime.
+            wanted = not self._closed and not self._spare and not worker.write
+            wanted = wanted and all(one.principal is not None for one in self._workers)
+            if wanted and len(self._workers) + self._starting.total() < self._settings.query.sandbox_workers:
+                self._spare = True
+                self._starter.submit(self._make_spare)
         worker.kill()
+
+    def _make_spare(self) -> None:
+        worker: Worker | None = None
+        try:
+            worker = self._start(write=False)
+            worker.ready()
+        except (LakehouseError, OSError):
+            if worker is not None:
+                worker.kill()
+            worker = None  # who needs one is told
+        with self._changed:
+            self._spare = False
+            if worker is not None and not self._closed:
+                self._workers.append(worker)
+                self._changed.notify_all()
+                return
+        if worker is not None:
+            worker.kill()
 
     def _watch(self) -> None:
         """See that somebody looks after those that are busy."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -19,6 +21,7 @@ from lakehouse.errors import (
     QueryMemory,
     QueryTimeout,
     ResultTooLarge,
+    WorkerDied,
 )
 from lakehouse.query.sandbox import wire
 from lakehouse.query.sandbox.confine import Level
@@ -30,12 +33,14 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow as pa
 
+    from lakehouse.catalog.catalog import Catalog
     from lakehouse.catalog.metadata import Version
     from lakehouse.config import Settings
+    from lakehouse.query.history import History
     from lakehouse.query.script import Parameters
 
 _numbers = itertools.count(1)
-_DRAIN = 1.0  # seconds that a cancelled worker has to fall silent
+A = TypeVar("A", "Answer", "Done")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,11 @@ class Done:
     elapsed: float
     """Seconds it took."""
 
+    @property
+    def changed(self) -> int | None:
+        """The same as `rows`, as a `Result` calls it."""
+        return self.rows
+
     def to_dict(self) -> dict[str, Any]:
         """All facts as values that JSON has."""
         return asdict(self)
@@ -63,7 +73,13 @@ class Answer:
     The worker waits while nobody takes them. A block that ends early, or `close()`, stops it.
     """
 
-    def __init__(self, pool: Pool, worker: Worker, query_id: str, timeout: float, max_rows: int) -> None:
+    changed = None
+
+    def __init__(
+        self, pool: Pool, worker: Worker, sql: str, principal: str, query_id: str, timeout: float, max_rows: int
+    ) -> None:
+        self.sql = sql
+        self.principal = principal
         self.query_id = query_id
         self.started = time.monotonic()
         self.elapsed: float | None = None
@@ -150,11 +166,9 @@ class Answer:
 
     def close(self) -> None:
         """Have no more of it: what still runs is stopped."""
-        if not self._open:
-            return
-        self._open = False
-        self._worker.stop("cancelled")
-        self._pool.release(self._worker, clean=False)
+        if self._open:
+            self._worker.stop("closed")
+            self._over(clean=False)
 
     def __enter__(self) -> Answer:
         return self
@@ -214,6 +228,7 @@ class Answer:
     def _over(self, *, clean: bool) -> None:
         if self._open:
             self._open = False
+            self._pool.running.pop(self.query_id, None)
             self._pool.release(self._worker, clean=clean)
 
     def _stopped(self) -> LakehouseError | None:
@@ -240,14 +255,27 @@ class Sandbox:
         pool: the workers of the lake.
         principal: whose SQL it is.
         settings: the lake's.
-        resolve: the snapshot id that a version means.
+        catalog: the lake's: it knows what a version means, and what was committed.
+        history: where it is noted what was asked; None: nowhere.
+        traces: lends `pathway.traces` to a worker, see `TraceTable.lent`; None: nobody does.
     """
 
-    def __init__(self, pool: Pool, principal: str, settings: Settings, resolve: Callable[[Version], int]) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        principal: str,
+        settings: Settings,
+        catalog: Catalog,
+        *,
+        history: History | None = None,
+        traces: Callable[[str, Path], tuple[str, ...]] | None = None,
+    ) -> None:
         self._pool = pool
         self.principal = principal
         self._settings = settings
-        self._resolve = resolve
+        self._catalog = catalog
+        self._history = history
+        self._traces = traces
 
     @property
     def protection(self) -> Level:
@@ -259,10 +287,6 @@ class Sandbox:
         """Why the protection is what it is, in words."""
         return self._pool.protection.reason
 
-    def workers(self) -> tuple[int, int]:
-        """How many processes there are for the SQL of all principals, and how many of them are busy."""
-        return self._pool.count(), len(self._pool.busy())
-
     def sql(
         self,
         sql: str,
@@ -272,7 +296,6 @@ class Sandbox:
         limit: int | None = None,
         timeout: float | None = None,
         query_id: str | None = None,
-        begun: Callable[[Answer], None] | None = None,
     ) -> Answer:
         """Run one SELECT (or DESCRIBE, SUMMARIZE) over the lake's tables and views, and nothing else.
 
@@ -284,8 +307,6 @@ class Sandbox:
             timeout: seconds until the last row must have been taken; None: `query.timeout`. Never more than
                 `query.sandbox_timeout`.
             query_id: the id to run under; None: one is made.
-            begun: called with the answer once a worker has the query, before its first row is waited for: another
-                thread can then watch and cancel it.
 
         Raises:
             SqlRefused: it is not allowed here.
@@ -295,50 +316,85 @@ class Sandbox:
         """
         if limit is not None and (not isinstance(limit, int) or limit < 0):
             raise QueryError(f"limit must be a whole number from 0, not {limit!r}")
-        version = None if at is None else self._resolve(at)
-        request = Request(sql, wire.packed(params), version, limit)
-        return self._ask(request, timeout, query_id, begun, write=False)
+        return self._noted(
+            sql,
+            params,
+            lambda: self._ask(
+                Request(sql, wire.packed(params), None if at is None else self._catalog.resolve(at), limit),
+                timeout,
+                query_id,
+                write=False,
+            ),
+        )
 
     def run(
-        self,
-        sql: str,
-        params: Parameters = None,
-        *,
-        timeout: float | None = None,
-        query_id: str | None = None,
-        begun: Callable[[Answer], None] | None = None,
+        self, sql: str, params: Parameters = None, *, timeout: float | None = None, query_id: str | None = None
     ) -> Done:
         """Run one statement that changes tables, views or schemas of the lake; arguments and errors as of `sql`.
 
         Raises:
             LakeReadOnly: the lake is open for reading, or pinned.
         """
-        answer = self._ask(Request(sql, wire.packed(params)), timeout, query_id, begun, write=True)
-        rows = answer.arrow()
-        changed = int(rows.column(0)[0].as_py()) if rows.column_names == ["Count"] and rows.num_rows == 1 else None
-        return Done(answer.query_id, answer.snapshot, changed, answer._head.kind, answer.elapsed or 0.0)
+        return self._noted(sql, params, lambda: self._changed(sql, params, timeout, query_id))
 
-    def _ask(
-        self,
-        request: Request,
-        timeout: float | None,
-        query_id: str | None,
-        begun: Callable[[Answer], None] | None,
-        *,
-        write: bool,
-    ) -> Answer:
+    def running(self) -> list[Answer]:
+        """The queries of this principal under way, oldest first; those that wait for a worker are not among them."""
+        return [answer for answer in list(self._pool.running.values()) if answer.principal == self.principal]
+
+    def cancel(self, query_id: str) -> bool:
+        """Stop a query of this principal, from any thread; False when none of that id is under way."""
+        answer = self._pool.running.get(query_id)
+        if answer is None or answer.principal != self.principal:
+            return False
+        answer.cancel()
+        return True
+
+    @property
+    def workers(self) -> tuple[int, int]:
+        """How many worker processes the lake has for all principals, and how many of them are busy."""
+        return self._pool.count()
+
+    def _changed(self, sql: str, params: Parameters, timeout: float | None, query_id: str | None) -> Done:
+        name, before, started = query_id or _name(), self._catalog.metadata.current(), time.monotonic()
+        mark = uuid.uuid4().hex
+        request = Request(sql, wire.packed(params), asked={"principal": self.principal, "query": name, "mark": mark})
+        try:
+            answer = self._ask(request, timeout, name, write=True)
+            rows = answer.arrow()
+        except (QueryTimeout, QueryCancelled, WorkerDied):
+            # The worker may have got as far as its commit: then it is done, and only its word was lost.
+            if (snapshot := self._committed(before, mark)) is None:
+                raise
+            return Done(name, snapshot, None, "write", time.monotonic() - started)
+        changed = int(rows.column(0)[0].as_py()) if rows.column_names == ["Count"] and rows.num_rows == 1 else None
+        return Done(name, answer.snapshot, changed, answer._head.kind, answer.elapsed or 0.0)
+
+    def _committed(self, before: int, mark: str) -> int | None:
+        """The snapshot after `before` whose note has a mark."""
+        self._catalog.metadata.current()
+        found = self._catalog.metadata.snapshots(f"s.snapshot_id > {before}")
+        return next((one.id for one in found if one.note is not None and mark in one.note), None)
+
+    def _noted(self, sql: str, params: Parameters, work: Callable[[], A]) -> A:
+        return work() if self._history is None else self._history.noted(sql, params, work)
+
+    def _ask(self, request: Request, timeout: float | None, query_id: str | None, *, write: bool) -> Answer:
         if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
             raise QueryError(f"timeout must be seconds above 0, not {timeout!r}")
         query = self._settings.query
         seconds = min(timeout or query.timeout or query.sandbox_timeout, query.sandbox_timeout)
-        started = time.monotonic()
+        begun = time.monotonic()
         worker = self._pool.acquire(self.principal, write=write, timeout=seconds)
-        name = query_id or f"{os.getpid()}-s{next(_numbers)}"
-        answer = Answer(self._pool, worker, name, seconds, query.max_rows)
-        worker.ask(request, max(0.001, seconds - (time.monotonic() - started)))
-        if begun is not None:
-            begun(answer)
-        answer._begin()
+        answer = Answer(self._pool, worker, request.sql, self.principal, query_id or _name(), seconds, query.max_rows)
+        self._pool.running[answer.query_id] = answer
+        try:
+            if self._traces is not None and not write:
+                request = msgspec.structs.replace(request, traces=self._traces(request.sql, worker.folder))
+            worker.ask(request, max(0.001, seconds - (time.monotonic() - begun)))
+            answer._begin()
+        except BaseException:
+            answer.close()
+            raise
         return answer
 
     def __enter__(self) -> Sandbox:
@@ -346,3 +402,7 @@ class Sandbox:
 
     def __exit__(self, *_: object) -> None:
         """Nothing to let go of: the workers are the lake's."""
+
+
+def _name() -> str:
+    return f"{os.getpid()}-s{next(_numbers)}"

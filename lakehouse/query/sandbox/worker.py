@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib.abc import MetaPathFinder
 from typing import Any, Protocol
 
 import msgspec
@@ -58,14 +59,14 @@ def main(rows: int, control: int) -> None:
     setup = msgspec.msgpack.decode(channel.receive()[1], type=Setup)
     try:
         confine.apply(setup.policy)
-        # DuckDB would import it to bind the first parameter, which takes a second; no frame ever comes here.
-        sys.modules["pandas"] = None  # type: ignore[assignment]
+        sys.meta_path.insert(0, _NoPandas())
         runs = opened(setup)
     except Exception as error:
         channel.say(wire.FAULT, _fault(error, setup, clean=False))
         return
     line = _Line(runs, socket.socket(fileno=control))
     threading.Thread(target=line.listen, name="lakehouse-control", daemon=True).start()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what libraries say from here on is nobody's business
     channel.say(wire.READY, Fault("", ""))
     while True:
         try:
@@ -73,6 +74,14 @@ def main(rows: int, control: int) -> None:
             _serve(channel, line, msgspec.msgpack.decode(content, type=Request), setup)
         except (EOFError, OSError):
             os._exit(0)  # the parent has gone, or has no use for this worker any more
+
+
+class _NoPandas(MetaPathFinder):
+    """DuckDB would import pandas to bind the first parameter, which takes a second; no frame ever comes here."""
+
+    def find_spec(self, name: str, _path: object, _target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("there is no pandas in a worker", name=name)
 
 
 def opened(setup: Setup) -> Runs:

@@ -64,7 +64,7 @@ def query(call: Call) -> Answer[None]:
     body: Question = call.body
     kind = formats.chosen(call.headers.get("Accept"))
     params, sandbox = _values(body.params), _sandbox(call)
-    asked = call.service.asked.begin(call.headers.get(HEADER), call.principal, body.sql)
+    asked = call.service.asked.begin(call.headers.get(HEADER), call.principal, body.sql, sandbox)
     call.gone(asked.cancel)
     try:
         rows = sandbox.sql(
@@ -74,7 +74,6 @@ def query(call: Call) -> Answer[None]:
             limit=body.limit,
             timeout=body.timeout,
             query_id=asked.query_id,
-            begun=asked.begun,
         )
     except BaseException as error:
         asked.ended(error)
@@ -86,13 +85,13 @@ def statement(call: Call) -> Done:
     """Run one statement that inserts, updates, deletes, creates, alters or drops; who goes away does not stop it."""
     body: Statement = call.body
     params, sandbox = _values(body.params), _sandbox(call)
-    asked = call.service.asked.begin(call.headers.get(HEADER), call.principal, body.sql)
+    asked = call.service.asked.begin(call.headers.get(HEADER), call.principal, body.sql, sandbox)
     try:
-        done = sandbox.run(body.sql, params, timeout=body.timeout, query_id=asked.query_id, begun=asked.begun)
+        done = sandbox.run(body.sql, params, timeout=body.timeout, query_id=asked.query_id)
     except BaseException as error:
         asked.ended(error)
         raise
-    asked.ended()
+    asked.ended(rows=done.rows)
     return done
 
 
@@ -168,9 +167,9 @@ def _watched(asked: Asked, rows: Rows, pieces: Iterator[bytes]) -> Iterator[byte
         yield from pieces
     except BaseException as error:
         rows.close()
-        asked.ended(error)
+        asked.ended(error, rows.rows)
         raise
-    asked.ended()
+    asked.ended(rows=rows.rows)
 
 
 _REFUSES = (QueryError, NotFound, Conflict)
