@@ -52,6 +52,10 @@
     │   ├── QueryCancelled
     │   ├── QueryMemory        memory or spill space exhausted
     │   └── ResultTooLarge     more rows than query.max_rows
+    ├── RemoteError            a lake behind a server, seen from here
+    │   ├── ServerUnreachable  no connection, or no answer in time
+    │   ├── AnswerBroken       an answer that ended early, or is none of ours
+    │   └── NotRemote          what only a lake opened here can do
     └── IngestError
         ├── SourceNotFound
         ├── SourceUnreadable   binary, truncated, ragged, wrong encoding
@@ -81,6 +85,8 @@ class LakehouseError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.request_id: str | None = None
+        """Of the request over HTTP that failed, as the server's log has it; None when there was none."""
 
     def __str__(self) -> str:
         return f"{self.message}\nHint: {self.hint}" if self.hint else self.message
@@ -414,6 +420,33 @@ class ResultTooLarge(QueryError):
 
     code = "result_too_large"
     status = 413
+
+
+class RemoteError(LakehouseError):
+    """A server failed in a way that has no class of its own here; `request_id` leads to its log."""
+
+    code = "remote_failed"
+    status = 502
+
+
+class ServerUnreachable(RemoteError):
+    """No connection could be made to the server, or it did not answer in time."""
+
+    code = "server_unreachable"
+    status = 504
+
+
+class AnswerBroken(RemoteError):
+    """An answer ended before it was whole, or is not one of this server's; nothing of it was used."""
+
+    code = "answer_broken"
+
+
+class NotRemote(RemoteError):
+    """Only a lake that is opened on its own machine can do this."""
+
+    code = "not_remote"
+    status = 501
 
 
 class IngestError(LakehouseError):

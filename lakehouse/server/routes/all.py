@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lakehouse.server.routes import admin, catalog, ingest, maintenance, pathway, queries, reports, storage
+from lakehouse.server.routes import admin, catalog, ingest, maintenance, pathway, queries, reports, storage, tables
 from lakehouse.server.routing import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -14,4 +14,5 @@ ROUTES: tuple[Route, ...] = (
     *queries.ROUTES,
     *reports.ROUTES,
     *storage.ROUTES,
+    *tables.ROUTES,
 )
