@@ -26,7 +26,8 @@ from lakehouse.server.service import Service, address_of, log
 JSON_LIMIT = 16 << 20
 """Bytes of a body that is decoded whole."""
 _DRAIN = 4 << 20  # of a refused body this much is still read, so that the sender gets to read the refusal
-_PATIENCE = 60.0  # seconds
+_PATIENCE = 60.0  # seconds between two pieces of a body
+_AS_LONG_AS_IT_COMES = float(1 << 31)  # seconds for a whole body that is worked on as it comes
 _CODES = {
     400: "request_invalid", 401: "unauthenticated", 403: "forbidden", 404: "not_found", 405: "method_not_allowed",
     413: "body_too_large", 415: "media_type_unsupported", 416: "range_invalid", 500: "internal_error",
@@ -95,7 +96,10 @@ class Handler(JupyterHandler):
             raise web.HTTPError(405)
         self._query = {name: values for name, values in self.request.query_arguments.items() if name != "token"}
         query = decoded_query(self._query, self.route.query)
+        self.service.admit(self.request)
         self.request.connection.set_max_body_size(1 << 62)  # type: ignore[union-attr] # ours is kept below
+        if self.route.streams:
+            self.request.connection.set_body_timeout(_AS_LONG_AS_IT_COMES)  # type: ignore[union-attr]
         if self.route.streams:
             self._stream = Body(_PATIENCE)
             self._work = asyncio.ensure_future(self.service.run(partial(self.route.run, self._call(query, None))))

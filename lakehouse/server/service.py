@@ -21,6 +21,7 @@ from lakehouse.tokens import environment_names
 
 if TYPE_CHECKING:
     from lakehouse.lake import Lakehouse
+    from lakehouse.server.lobby import Lobby
 
 T = TypeVar("T")
 _THREADS = 64
@@ -46,6 +47,8 @@ class Service:
         self.on_reload: Callable[[], None] = lambda: None
         self._lake: Lakehouse | None = None
         self._opening = threading.Lock()
+        self.lobby: Lobby | None = None
+        """Where connections wait; None: another one's server is used."""
         self.audit = Audit(self.folder)
         """The journal of writes."""
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="lakehouse-http")
@@ -111,6 +114,11 @@ class Service:
         log.warning(
             "wrong token from %s (%s; %d in all), request %s", address, which, self.guard.attempts.total, request
         )
+
+    def admit(self, request: Any) -> None:
+        """Say that a request is one that may take its time."""
+        if self.lobby is not None:
+            self.lobby.leave(getattr(request.connection, "stream", None))
 
     def close(self) -> None:
         """Stop the threads and close the lake."""
