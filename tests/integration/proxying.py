@@ -106,7 +106,7 @@ class Proxy:
         context = ssl.create_default_context(cafile=self.tls / "fullchain.pem")
         transport = httpx.HTTPTransport(verify=context, local_address=address)
         with httpx.Client(base_url=f"https://127.0.0.1:{self.port}", transport=transport, timeout=60) as client:
-            client.headers["Host"] = NAME
+            client.headers["Host"] = f"{NAME}:{self.port}"
             client.event_hooks["request"] = [_named]
             yield client
 
