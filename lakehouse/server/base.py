@@ -26,6 +26,7 @@ from lakehouse.server.service import Service, address_of, log
 JSON_LIMIT = 16 << 20
 """Bytes of a body that is decoded whole."""
 _DRAIN = 4 << 20  # of a refused body this much is still read, so that the sender gets to read the refusal
+_HEARING_OUT = 10.0  # seconds for it
 _PATIENCE = 60.0  # seconds between two pieces of a body
 _AS_LONG_AS_IT_COMES = float(1 << 31)  # seconds for a whole body that is worked on as it comes
 _CODES = {
@@ -85,6 +86,7 @@ class Handler(JupyterHandler):
                 self._refuse(error, close=True)
             else:
                 self._error = error
+                self.request.connection.set_body_timeout(_HEARING_OUT)  # type: ignore[union-attr]
 
     async def _admit(self) -> None:
         await super().prepare()
@@ -102,7 +104,9 @@ class Handler(JupyterHandler):
             self.request.connection.set_body_timeout(_AS_LONG_AS_IT_COMES)  # type: ignore[union-attr]
         if self.route.streams:
             self._stream = Body(_PATIENCE)
-            self._work = asyncio.ensure_future(self.service.run(partial(self.route.run, self._call(query, None))))
+            self._work = asyncio.ensure_future(
+                self.service.run(partial(self.route.run, self._call(query, None)), upload=True)
+            )
             self._work.add_done_callback(self._worked)
             return
         if self._length() > JSON_LIMIT:

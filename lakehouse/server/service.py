@@ -52,6 +52,7 @@ class Service:
         self.audit = Audit(self.folder)
         """The journal of writes."""
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="lakehouse-http")
+        self._uploads = ThreadPoolExecutor(_THREADS, thread_name_prefix="lakehouse-upload")
         self._kept: dict[str, str] = {}
         self.guard = self._read()
         # Kernels and terminals inherit the environment: the tokens in it are kept here instead.
@@ -103,9 +104,14 @@ class Service:
                 self._lake = open(self.folder, read_only=missing, settings={"query": {"progress": False}})
             return self._lake
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """The result of `work`, run in a thread: nothing that waits runs on the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+    async def run(self, work: Callable[[], T], *, upload: bool = False) -> T:
+        """The result of `work`, run in a thread: nothing that waits runs on the event loop.
+
+        Args:
+            work: what to do.
+            upload: it waits for a body, so its sender says how long it takes; it has no thread that others need.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._uploads if upload else self._pool, work)
 
     def refused(self, address: str, error: Unauthenticated | TooManyAttempts, request: str) -> None:
         """Count and log a wrong token; the token itself goes nowhere."""
@@ -122,7 +128,8 @@ class Service:
 
     def close(self) -> None:
         """Stop the threads and close the lake."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._uploads):
+            pool.shutdown(wait=False, cancel_futures=True)
         if self._lake is not None:
             self._lake.close()
             self._lake = None
