@@ -54,7 +54,7 @@ class Lobby:
             self.leave(connection.stream)
             end(connection)
 
-        server.start_request, server.on_close = start_request, on_close  # type: ignore[method-assign]
+        server.start_request, server.on_close = start_request, on_close  # type: ignore[method-assign, assignment]
 
     def leave(self, stream: Any) -> None:
         """Its request is admitted, or it is gone."""
