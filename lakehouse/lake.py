@@ -35,6 +35,8 @@ from lakehouse.pathway.recorder import Recorder
 from lakehouse.pathway.table import TraceTable
 from lakehouse.query import history
 from lakehouse.query.engine import Engine
+from lakehouse.query.sandbox.pool import Pool
+from lakehouse.query.sandbox.sandbox import Sandbox
 from lakehouse.query.saved import Saved
 from lakehouse.query.script import Parameters
 from lakehouse.storage.caps import CappedStore, ReadOnlyStore
@@ -95,6 +97,7 @@ class Lakehouse:
         self.ingest = Ingest(self._database, self.catalog, settings, self._runner, self.storage)
         self.pathway = Recorder(path / PATHWAY_FOLDER, self)
         self._traces = TraceTable(self.pathway, self._database, metadata)
+        self._strangers = Pool(path, settings, read_only=self.read_only)
         self._kept: OrderedDict[int, Lakehouse] = OrderedDict()
         self._children: weakref.WeakSet[Lakehouse] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -129,6 +132,15 @@ class Lakehouse:
         work = partial(self._asked, query, params, at=at, limit=limit, timeout=timeout, tables=tables)
         noted = partial(self._history.noted, query, params, work)
         return self.pathway.noted(query, params, {"at": at, "limit": limit, "tables": tables}, noted)
+
+    def sandbox(self, principal: str = "local") -> Sandbox:
+        """Where SQL runs that nobody here has read: in a process that can read this lake, or change it, and nothing else.
+
+        Args:
+            principal: whose SQL it is; a worker process only ever serves one.
+        """
+        self._database.check_open()
+        return Sandbox(self._strangers, principal, self.settings, self.catalog.resolve)
 
     def queries(
         self, limit: int | None = 100, *, text: str | None = None, status: history.Status | None = None
@@ -213,6 +225,7 @@ class Lakehouse:
     def close(self) -> None:
         """Stop what runs and let go of every file."""
         self._runner.close()
+        self._strangers.close()
         for child in list(self._children):
             child.close()
         self._history.close()

@@ -16,7 +16,10 @@ from lakehouse.auth import Attempts, Guard
 from lakehouse.errors import ConfigError, TooManyAttempts, Unauthenticated
 from lakehouse.folder import exists, folder_of
 from lakehouse.lake import open
+from lakehouse.server.asked import Register
 from lakehouse.server.audit import Audit
+from lakehouse.server.metrics import Metrics
+from lakehouse.server.once import Requests
 from lakehouse.tokens import environment_names
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _THREADS = 64
+_WAITING = 32
+"""Threads for what may take long: however many such requests there are, the others find a thread."""
 log = logging.getLogger("lakehouse.server")
 
 
@@ -51,8 +56,14 @@ class Service:
         """Where connections wait; None: another one's server is used."""
         self.audit = Audit(self.folder)
         """The journal of writes."""
+        self.requests = Requests(self.folder)
+        """What `Idempotency-Key`s stand for."""
+        self.metrics = Metrics(self)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="lakehouse-http")
         self._uploads = ThreadPoolExecutor(_THREADS, thread_name_prefix="lakehouse-upload")
+        self._waiting = ThreadPoolExecutor(_WAITING, thread_name_prefix="lakehouse-http-waiting")
+        self.asked = Register()
+        """The SQL under way."""
         self._kept: dict[str, str] = {}
         self.guard = self._read()
         # Kernels and terminals inherit the environment: the tokens in it are kept here instead.
@@ -104,14 +115,20 @@ class Service:
                 self._lake = open(self.folder, read_only=missing, settings={"query": {"progress": False}})
             return self._lake
 
-    async def run(self, work: Callable[[], T], *, upload: bool = False) -> T:
+    async def run(self, work: Callable[[], T], *, waits: bool = False, upload: bool = False) -> T:
         """The result of `work`, run in a thread: nothing that waits runs on the event loop.
 
         Args:
-            work: what to do.
+            work: what is done.
+            waits: it may take long.
             upload: it waits for a body, so its sender says how long it takes; it has no thread that others need.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._uploads if upload else self._pool, work)
+        pool = self._uploads if upload else self._waiting if waits else self._pool
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
+
+    def soon(self, work: Callable[[], None]) -> None:
+        """Have something done in a thread, for which nobody waits."""
+        self._pool.submit(work)
 
     def refused(self, address: str, error: Unauthenticated | TooManyAttempts, request: str) -> None:
         """Count and log a wrong token; the token itself goes nowhere."""
@@ -128,7 +145,9 @@ class Service:
 
     def close(self) -> None:
         """Stop the threads and close the lake."""
-        for pool in (self._pool, self._uploads):
+        for asked in self.asked.running():
+            asked.cancel()
+        for pool in (self._pool, self._waiting, self._uploads):
             pool.shutdown(wait=False, cancel_futures=True)
         if self._lake is not None:
             self._lake.close()

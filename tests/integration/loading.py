@@ -16,7 +16,18 @@ import lakehouse
 
 ROWS = 5
 """Rows of one load."""
-MIX = {"health": 6, "ready": 3, "tables": 6, "snapshots": 4, "objects": 6, "put": 5, "get": 6, "trace": 6, "find": 4, "ingest": 3}
+MIX = {
+    "health": 6,
+    "ready": 3,
+    "tables": 6,
+    "snapshots": 4,
+    "objects": 6,
+    "put": 5,
+    "get": 6,
+    "trace": 6,
+    "find": 4,
+    "ingest": 3,
+}
 """How often each is done, of 49."""
 
 

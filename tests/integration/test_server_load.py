@@ -5,11 +5,11 @@ import pytest
 
 
 def test_sixty_four_connections_lose_nothing(tmp_path):
-    """Fifteen seconds here, a minute in `make bench` (benchmarks/load.py), by the same clients."""
+    """Twelve seconds here, a minute in `make bench` (benchmarks/load.py), by the same clients."""
     load = loading.Loading(tmp_path, seed=3)
     try:
         load.start()
-        outcome = load.run(15)
+        outcome = load.run(12)
         assert "Traceback" not in load.server.log
     finally:
         load.stop()
