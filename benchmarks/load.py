@@ -44,7 +44,7 @@ def measure(quick: bool) -> Report:
         try:
             for _ in range(count):
                 load.start()
-                outcome = load.run(60, kill=dice.uniform(0.3, 3))
+                outcome = load.run(60, kill=dice.randint(1, 150))
                 there = load.check()
                 load.stop()
         finally:

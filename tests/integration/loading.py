@@ -83,7 +83,7 @@ class Loading:
         self.server = Server(place, ["lakehouse.cli", f"--lake={self.folder / 'lake'}", "serve"], TOKENS).ready()
 
     def run(self, seconds, *, kill=None):
-        """Let them all work for some seconds; with `kill` the server dies after so many, which they then see."""
+        """Let them all work for some seconds; with `kill` the server is killed when so many writes are acknowledged."""
         self.rounds += 1
         outcome = Outcome()
         asyncio.run(self._run(outcome, seconds, kill))
@@ -101,7 +101,8 @@ class Loading:
             workers = [asyncio.create_task(self._work(client, outcome, n, end)) for n in range(self.connections)]
             watch = asyncio.create_task(self._watch(outcome))
             if kill is not None:
-                await asyncio.sleep(kill)
+                while outcome.acknowledged < kill and time.monotonic() < end:
+                    await asyncio.sleep(0.01)
                 self.dead = True
                 self.server.process.kill()
             await asyncio.gather(*workers)

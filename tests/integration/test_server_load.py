@@ -1,7 +1,6 @@
 """64 connections that read, load, put and remember at once, and the server killed in the middle of it."""
 
 import loading
-import pytest
 
 
 def test_sixty_four_connections_lose_nothing(tmp_path):
@@ -25,11 +24,11 @@ def test_killed_under_load_it_keeps_what_it_acknowledged(tmp_path):
     load = loading.Loading(tmp_path, connections=32, seed=4)
     cut = 0
     try:
-        for moment in (1.0, 1.7, 2.3):
+        for count in (10, 30, 60):
             load.start()
-            outcome = load.run(60, kill=moment)
+            outcome = load.run(60, kill=count)
             assert outcome.wrong == []
-            assert outcome.acknowledged > 0
+            assert outcome.acknowledged >= count
             cut += sum(not sure for one in (outcome.loads, outcome.objects, outcome.traces) for sure in one.values())
             extra = load.check()
             print(f"{outcome.acknowledged} acknowledged, {cut} cut off so far, {extra} of them there")
