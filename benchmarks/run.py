@@ -35,6 +35,8 @@ SCRIPTS = (
     "memories",
     "retrieval",
     "sandbox",
+    "server",
+    "load",
 )
 
 

@@ -120,6 +120,8 @@ def test_idle_and_slow_connections_do_not_keep_others_out(server, many):
     upload.sendall(b"cd")
     assert answer_to(upload).startswith(b"HTTP/1.1 201"), "who was admitted before is left alone"
     assert "connections wait; the oldest are closed" in server.log
+    told = server.call("GET", "/metrics").text
+    assert float(re.search(r"^lakehouse_connections_turned_away_total (\S+)$", told, re.MULTILINE)[1]) >= CROWD - MOST
 
 
 HUGE = 2_000_000
