@@ -36,6 +36,8 @@ SCRIPTS = (
     "retrieval",
     "sandbox",
     "reports",
+    "server",
+    "load",
 )
 
 

@@ -28,7 +28,9 @@ T = TypeVar("T")
 JSON_LIMIT = 16 << 20
 """Bytes of a body that is decoded whole."""
 _DRAIN = 4 << 20  # of a refused body this much is still read, so that the sender gets to read the refusal
-_PATIENCE = 60.0  # seconds
+_HEARING_OUT = 10.0  # seconds for it
+_PATIENCE = 60.0  # seconds between two pieces of a body
+_AS_LONG_AS_IT_COMES = float(1 << 31)  # seconds for a whole body that is worked on as it comes
 _CODES = {
     400: "request_invalid", 401: "unauthenticated", 403: "forbidden", 404: "not_found", 405: "method_not_allowed",
     413: "body_too_large", 415: "media_type_unsupported", 416: "range_invalid", 500: "internal_error",
@@ -86,6 +88,7 @@ class Handler(JupyterHandler):
                 self._refuse(error, close=True)
             else:
                 self._error = error
+                self.request.connection.set_body_timeout(_HEARING_OUT)  # type: ignore[union-attr]
 
     async def _admit(self) -> None:
         await super().prepare()
@@ -96,11 +99,14 @@ class Handler(JupyterHandler):
             raise web.HTTPError(405)
         self._query = {name: values for name, values in self.request.query_arguments.items() if name != "token"}
         query = decoded_query(self._query, self.route.query)
+        self.service.admit(self.request)
         self.request.connection.set_max_body_size(1 << 62)  # type: ignore[union-attr] # ours is kept below
+        if self.route.streams:
+            self.request.connection.set_body_timeout(_AS_LONG_AS_IT_COMES)  # type: ignore[union-attr]
         if self.route.streams:
             self._stream = Body(_PATIENCE)
             self._work = asyncio.ensure_future(
-                self.service.run(partial(performed, self.route, self._call(query, None)))
+                self.service.run(partial(performed, self.route, self._call(query, None)), upload=True)
             )
             self._work.add_done_callback(self._worked)
             return
