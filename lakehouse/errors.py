@@ -39,6 +39,7 @@
     ├── JournalError           a record that cannot be written, a file that cannot be used
     ├── TraceInvalid           what cannot be a trace: no JSON, an odd uid
     ├── ReportInvalid          a notebook that is no report, a parameter that does not fit
+    ├── EventInvalid           an event whose parts contradict each other
     ├── FilterInvalid          an unknown field or operator
     ├── QueryError
     │   ├── SyntaxFault        with a caret under the place
@@ -334,6 +335,12 @@ class ReportInvalid(LakehouseError):
     """A name, a notebook or a parameter of a report is not as it should be; names it."""
 
     code = "report_invalid"
+
+
+class EventInvalid(LakehouseError):
+    """What was given cannot be an event: a success with an error, a failure without one."""
+
+    code = "event_invalid"
 
 
 class FilterInvalid(LakehouseError):

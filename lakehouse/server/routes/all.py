@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from lakehouse.server.routes import admin, catalog, ingest, maintenance, pathway, queries, reports, storage, tables
+from lakehouse.server.routes import (
+    admin,
+    catalog,
+    ingest,
+    maintenance,
+    observer,
+    pathway,
+    queries,
+    reports,
+    storage,
+    tables,
+)
 from lakehouse.server.routing import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -10,6 +21,7 @@ ROUTES: tuple[Route, ...] = (
     *catalog.ROUTES,
     *ingest.ROUTES,
     *maintenance.ROUTES,
+    *observer.ROUTES,
     *pathway.ROUTES,
     *queries.ROUTES,
     *reports.ROUTES,
