@@ -24,7 +24,9 @@
     │   ├── ColumnNotFound
     │   ├── SnapshotNotFound
     │   ├── ObjectNotFound
-    │   └── TraceNotFound
+    │   ├── TraceNotFound
+    │   ├── WorkflowNotFound
+    │   └── RunNotFound
     ├── AlreadyExists
     ├── Conflict               somebody else changed it meanwhile
     │   └── PreconditionFailed if_absent or if_match does not hold
@@ -33,6 +35,11 @@
     ├── JournalError           a record that cannot be written, a file that cannot be used
     ├── TraceInvalid           what cannot be a trace: no JSON, an odd uid
     ├── FilterInvalid          an unknown field or operator
+    ├── WorkflowError
+    │   ├── WorkflowInvalid    a definition that cannot run; names file, node and key
+    │   ├── RunFailed          a node failed, was not run, or the run was cancelled
+    │   ├── NodeFailed         what a node did is not what it should have done
+    │   └── WorkflowBusy       another process runs this workflow
     ├── QueryError
     │   ├── SyntaxFault        with a caret under the place
     │   ├── FormatRefused      SQL that cannot be laid out without changing it
@@ -228,6 +235,18 @@ class TraceNotFound(NotFound):
     code = "trace_not_found"
 
 
+class WorkflowNotFound(NotFound):
+    """No workflow is stored under that name."""
+
+    code = "workflow_not_found"
+
+
+class RunNotFound(NotFound):
+    """No run of a workflow has that id."""
+
+    code = "run_not_found"
+
+
 class AlreadyExists(LakehouseError):
     """A thing of that name is there already."""
 
@@ -279,6 +298,37 @@ class FilterInvalid(LakehouseError):
     """A filter names an unknown field or operator, or compares what cannot be compared."""
 
     code = "filter_invalid"
+
+
+class WorkflowError(LakehouseError):
+    """A workflow, or a run of one."""
+
+    code = "workflow_failed"
+
+
+class WorkflowInvalid(WorkflowError):
+    """A definition that cannot run; every line names the file, the node and the key. Nothing has been run."""
+
+    code = "workflow_invalid"
+
+
+class RunFailed(WorkflowError):
+    """A run did not do all of its nodes; names the first that failed."""
+
+    code = "run_failed"
+
+
+class NodeFailed(WorkflowError):
+    """A node did not do what it should: it ended without a word, took too long, or left no output."""
+
+    code = "node_failed"
+
+
+class WorkflowBusy(WorkflowError):
+    """The workflow is being run already; names the run."""
+
+    code = "workflow_busy"
+    status = 409
 
 
 class QueryError(LakehouseError):
