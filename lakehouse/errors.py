@@ -34,6 +34,7 @@
     ├── ObjectTooLarge         larger than the cap of its key prefix
     ├── JournalError           a record that cannot be written, a file that cannot be used
     ├── TraceInvalid           what cannot be a trace: no JSON, an odd uid
+    ├── EventInvalid           an event whose parts contradict each other
     ├── FilterInvalid          an unknown field or operator
     ├── WorkflowError
     │   ├── WorkflowInvalid    a definition that cannot run; names file, node and key
@@ -292,6 +293,12 @@ class TraceInvalid(LakehouseError):
     """What cannot be a trace: content that is no JSON, an odd uid, tag or scope."""
 
     code = "trace_invalid"
+
+
+class EventInvalid(LakehouseError):
+    """What was given cannot be an event: a success with an error, a failure without one."""
+
+    code = "event_invalid"
 
 
 class FilterInvalid(LakehouseError):
