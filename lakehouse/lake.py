@@ -22,7 +22,7 @@ from lakehouse.catalog.metadata import Metadata, Version
 from lakehouse.catalog.running import Runner
 from lakehouse.catalog.writer import Transaction, Writer
 from lakehouse.errors import LakeUnusable
-from lakehouse.folder import FORMAT, OBJECTS_FOLDER, PATHWAY_FOLDER, create, folder_of, is_lake
+from lakehouse.folder import FORMAT, OBJECTS_FOLDER, PATHWAY_FOLDER, WORKFLOWS_FOLDER, create, folder_of, is_lake
 from lakehouse.health import restore as restoring
 from lakehouse.health.backup import Backup, BackupReport
 from lakehouse.health.doctor import Doctor
@@ -39,6 +39,7 @@ from lakehouse.query.saved import Saved
 from lakehouse.query.script import Parameters
 from lakehouse.storage.caps import CappedStore, ReadOnlyStore
 from lakehouse.storage.local import LocalStore
+from lakehouse.workflow.workflows import Workflows
 
 if TYPE_CHECKING:
     from lakehouse.catalog.running import Running
@@ -59,6 +60,7 @@ class Lakehouse:
         maintenance: `compact()`, `expire()`, `clean()` and `run()`.
         saved: queries kept by name, to be built upon.
         pathway: how questions were answered before: traces, found again by words.
+        workflows: nodes that depend on each other, run with a true account of each.
         settings: the effective settings.
         snapshot: the snapshot id the lake is pinned to, or None.
     """
@@ -94,6 +96,7 @@ class Lakehouse:
         self.storage: ObjectStore = ReadOnlyStore(capped) if self.read_only else capped
         self.ingest = Ingest(self._database, self.catalog, settings, self._runner, self.storage)
         self.pathway = Recorder(path / PATHWAY_FOLDER, self)
+        self.workflows = Workflows(self, path / WORKFLOWS_FOLDER, f"{__name__}:{open.__name__}")
         self._traces = TraceTable(self.pathway, self._database, metadata)
         self._kept: OrderedDict[int, Lakehouse] = OrderedDict()
         self._children: weakref.WeakSet[Lakehouse] = weakref.WeakSet()
@@ -212,6 +215,7 @@ class Lakehouse:
 
     def close(self) -> None:
         """Stop what runs and let go of every file."""
+        self.workflows.close()
         self._runner.close()
         for child in list(self._children):
             child.close()

@@ -22,7 +22,7 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 _AT = re.compile(r"(.*) - at `\$\.?([^`]*)`$", re.S)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`$", re.S)
 _MISSING = re.compile(r"Object missing required field `(.*)`$", re.S)
-_MOST_PROBLEMS = 20  # are told at once
+_MOST_FLAWS = 20  # are told at once
 _DEEPEST = 50
 _LARGEST = 64 << 20  # bytes of a definition
 
@@ -33,7 +33,7 @@ Retries = Annotated[int, msgspec.Meta(ge=0, le=100)]
 Workers = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 
 
-class Problem(NamedTuple):
+class Flaw(NamedTuple):
     """One thing that is wrong with a definition."""
 
     node: str | None
@@ -129,10 +129,10 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True):
         for name, value in given.items():
             if name not in self.params:
                 known = nearest(name, self.params) or f"known: {', '.join(self.params) or 'none'}"
-                problems.append(Problem(None, f"params.{name}", f"there is no such parameter ({known})"))
+                problems.append(Flaw(None, f"params.{name}", f"there is no such parameter ({known})"))
             elif not _fits(value, self.params[name]):
                 wanted = type(self.params[name]).__name__
-                problems.append(Problem(None, f"params.{name}", f"expected {wanted}, not {type(value).__name__}"))
+                problems.append(Flaw(None, f"params.{name}", f"expected {wanted}, not {type(value).__name__}"))
         refuse(self.place, problems)
         return {**self.params, **given}
 
@@ -180,20 +180,20 @@ def from_dict(document: Mapping[str, Any], modes: Mapping[str, type[Node]]) -> W
         WorkflowInvalid: names the node and key of every problem.
     """
     place = str(document.get("file") or f"workflow '{document.get('name', '')}'")
-    problems: list[Problem] = []
+    problems: list[Flaw] = []
     if _depth(document) > _DEEPEST:
         raise WorkflowInvalid(f"{place}: it is nested too deep")
     tables = document.get("nodes")
     if not isinstance(tables, Mapping) or not tables:
-        problems.append(Problem(None, "nodes", "expected a table for each node, such as [nodes.daily]"))
+        problems.append(Flaw(None, "nodes", "expected a table for each node, such as [nodes.daily]"))
         tables = {}
     nodes: dict[str, Node] = {}
     for name, table in tables.items():
         if not isinstance(name, str) or not NAME.fullmatch(name):
-            problems.append(Problem(str(name)[:100], None, "a name has letters, digits, _ and -, at most 100"))
+            problems.append(Flaw(str(name)[:100], None, "a name has letters, digits, _ and -, at most 100"))
         elif not isinstance(table, Mapping):
-            problems.append(Problem(name, None, "expected a table of keys"))
-        elif isinstance(found := _node(name, table, modes), Problem):
+            problems.append(Flaw(name, None, "expected a table of keys"))
+        elif isinstance(found := _node(name, table, modes), Flaw):
             problems.append(found)
         else:
             nodes[name] = found
@@ -201,9 +201,9 @@ def from_dict(document: Mapping[str, Any], modes: Mapping[str, type[Node]]) -> W
     try:
         workflow = msgspec.convert({**head, "nodes": {}}, _Head)
         if not NAME.fullmatch(workflow.name):
-            problems.append(Problem(None, "name", "a name has letters, digits, _ and -, at most 100"))
+            problems.append(Flaw(None, "name", "a name has letters, digits, _ and -, at most 100"))
         problems += [
-            Problem(None, f"params.{name}"[:120], "a name has letters, digits, _ and -, at most 100")
+            Flaw(None, f"params.{name}"[:120], "a name has letters, digits, _ and -, at most 100")
             for name in workflow.params
             if not NAME.fullmatch(name)
         ]
@@ -213,11 +213,11 @@ def from_dict(document: Mapping[str, Any], modes: Mapping[str, type[Node]]) -> W
     return Workflow(**{**msgspec.structs.asdict(workflow), "nodes": nodes})
 
 
-def refuse(place: str, problems: Iterable[Problem]) -> None:
+def refuse(place: str, problems: Iterable[Flaw]) -> None:
     """Raise WorkflowInvalid with every problem, one a line, if there is any."""
     found = list(problems)
     if found:
-        lines = [problem.told(place) for problem in found[:_MOST_PROBLEMS]]
+        lines = [problem.told(place) for problem in found[:_MOST_FLAWS]]
         more = len(found) - len(lines)
         hint = f"and {more} more problems" if more else "nothing was run"
         raise WorkflowInvalid("\n".join(lines), hint=hint)
@@ -245,20 +245,20 @@ class _Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     file: str = ""
 
 
-def _node(name: str, table: Mapping[str, Any], modes: Mapping[str, type[Node]]) -> Node | Problem:
+def _node(name: str, table: Mapping[str, Any], modes: Mapping[str, type[Node]]) -> Node | Flaw:
     mode = table.get("mode")
     kind = modes.get(mode) if isinstance(mode, str) else None
     if kind is None:
         known = nearest(mode, modes) if isinstance(mode, str) else None
         what = "it is missing" if mode is None else f"there is no mode {mode!r:.80}"
-        return Problem(name, "mode", f"{what} ({known or 'known: ' + ', '.join(sorted(modes))})")
+        return Flaw(name, "mode", f"{what} ({known or 'known: ' + ', '.join(sorted(modes))})")
     try:
         return msgspec.convert({key: value for key, value in table.items() if key != "mode"}, kind)
     except msgspec.ValidationError as error:
         return _explained(name, error, kind)
 
 
-def _explained(node: str | None, error: msgspec.ValidationError, kind: type[msgspec.Struct]) -> Problem:
+def _explained(node: str | None, error: msgspec.ValidationError, kind: type[msgspec.Struct]) -> Flaw:
     """What msgspec says, with the key as a key."""
     text, key = str(error), None
     if match := _AT.fullmatch(text):
@@ -266,10 +266,10 @@ def _explained(node: str | None, error: msgspec.ValidationError, kind: type[msgs
     if match := _UNKNOWN.fullmatch(text):
         known = nearest(match[1], kind.__struct_encode_fields__)
         listed = known or "known: " + ", ".join(kind.__struct_encode_fields__)
-        return Problem(node, f"{key}.{match[1]}"[:120] if key else match[1][:120], f"there is no such key ({listed})")
+        return Flaw(node, f"{key}.{match[1]}"[:120] if key else match[1][:120], f"there is no such key ({listed})")
     if match := _MISSING.fullmatch(text):
-        return Problem(node, match[1], "it is missing")
-    return Problem(node, key, text[:1].lower() + text[1:])
+        return Flaw(node, match[1], "it is missing")
+    return Flaw(node, key, text[:1].lower() + text[1:])
 
 
 def _fits(value: Any, default: Value) -> bool:
