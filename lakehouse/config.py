@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -138,6 +138,25 @@ class MaintenanceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     """Data files below this size are merged by `compact()`."""
 
 
+class ObserverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[observer]`: what is kept of the events of what runs."""
+
+    ring_size: Count = 2_000
+    """Events that a process keeps in memory; a full ring lets go of its oldest."""
+    persist: bool = True
+    """Keep events in the lake's journal as well, where all processes read them."""
+    require_persist: bool = False
+    """Refuse an event that cannot be written to the journal; else that is logged and counted."""
+    sync: Literal["always", "interval", "never"] = "always"
+    """When an event is forced to the disk: before it is acknowledged, within about a second, or when the system likes."""
+    keep: Age = "90d"
+    """Events older than this are left out when the journal is compacted."""
+    openlineage: str | None = None
+    """Where OpenLineage run events go as well: `file:PATH` or an `http(s)://` address; None: nowhere."""
+    openlineage_key: Secret | None = None
+    """The API key that such an address asks for."""
+
+
 class WorkflowSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[workflow]`: what runs of workflows may do."""
 
@@ -159,6 +178,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     storage: StorageSettings = StorageSettings()
     query: QuerySettings = QuerySettings()
     maintenance: MaintenanceSettings = MaintenanceSettings()
+    observer: ObserverSettings = ObserverSettings()
     workflow: WorkflowSettings = WorkflowSettings()
 
 
@@ -334,6 +354,8 @@ def _describe(hint: Any) -> str:
         return f"a table of {_describe(arguments[1])} by name"
     if get_origin(hint) is tuple:
         return "a list of texts"
+    if get_origin(hint) is Literal:
+        return " or ".join(f"'{word}'" for word in arguments)
     if arguments and isinstance(arguments[1], msgspec.Meta):
         meta = arguments[1]
         if meta.pattern:

@@ -22,7 +22,16 @@ from lakehouse.catalog.metadata import Metadata, Version
 from lakehouse.catalog.running import Runner
 from lakehouse.catalog.writer import Transaction, Writer
 from lakehouse.errors import LakeUnusable
-from lakehouse.folder import FORMAT, OBJECTS_FOLDER, PATHWAY_FOLDER, WORKFLOWS_FOLDER, create, folder_of, is_lake
+from lakehouse.folder import (
+    FORMAT,
+    OBJECTS_FOLDER,
+    OBSERVER_FOLDER,
+    PATHWAY_FOLDER,
+    WORKFLOWS_FOLDER,
+    create,
+    folder_of,
+    is_lake,
+)
 from lakehouse.health import restore as restoring
 from lakehouse.health.backup import Backup, BackupReport
 from lakehouse.health.doctor import Doctor
@@ -31,6 +40,7 @@ from lakehouse.health.maintenance import Maintenance
 from lakehouse.health.manifest import Manifest
 from lakehouse.health.restore import RestoreReport
 from lakehouse.ingest.load import Ingest
+from lakehouse.observer.observer import Observer
 from lakehouse.pathway.recorder import Recorder
 from lakehouse.pathway.table import TraceTable
 from lakehouse.query import history
@@ -60,6 +70,7 @@ class Lakehouse:
         maintenance: `compact()`, `expire()`, `clean()` and `run()`.
         saved: queries kept by name, to be built upon.
         pathway: how questions were answered before: traces, found again by words.
+        observer: what ran and what came of it: events of all processes.
         workflows: nodes that depend on each other, run with a true account of each.
         settings: the effective settings.
         snapshot: the snapshot id the lake is pinned to, or None.
@@ -96,6 +107,7 @@ class Lakehouse:
         self.storage: ObjectStore = ReadOnlyStore(capped) if self.read_only else capped
         self.ingest = Ingest(self._database, self.catalog, settings, self._runner, self.storage)
         self.pathway = Recorder(path / PATHWAY_FOLDER, self)
+        self.observer = Observer(path / OBSERVER_FOLDER, settings.observer, read_only=self.read_only)
         self.workflows = Workflows(self, path / WORKFLOWS_FOLDER, f"{__name__}:{open.__name__}")
         self._traces = TraceTable(self.pathway, self._database, metadata)
         self._kept: OrderedDict[int, Lakehouse] = OrderedDict()
@@ -222,6 +234,7 @@ class Lakehouse:
         self._history.close()
         self._traces.close()
         self.pathway.close()
+        self.observer.close()
         self._engine.close()
         self._metadata.close()
         self._database.close()

@@ -147,8 +147,8 @@ def _missing(made: Plan, site: Site) -> Iterator[Flaw]:
     for name, tables in made.writes.items():
         for table in tables:
             writers.setdefault(table, set()).add(name)
-    for name, tables in made.reads.items():
-        for table in tables or ():
+    for name, read in made.reads.items():
+        for table in read or ():
             if table in site.relations or writers.get(table, set()) - {name}:
                 continue
             known = nearest(table, [*site.relations, *writers]) if len(writers) < 1000 else None

@@ -230,9 +230,7 @@ class Running:
         return event
 
     def _observed(self, events: list[Event]) -> None:
-        observer = getattr(self.lake, "observer", None)
-        if observer is not None:
-            observer.record_many(events)
+        self.lake.observer.record_many(events)
 
     def _tell(self, event: Event) -> None:
         if self.progress is not None:

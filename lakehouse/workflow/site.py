@@ -25,13 +25,21 @@ _FILE = re.compile(r"[/*]|\.(csv|tsv|json|ndjson|jsonl|parquet|xlsx)(\.\w+)?$", 
 class Site:
     """Where a workflow would run."""
 
-    def __init__(self, lake: Lakehouse, workflow: Workflow, parser: Parser) -> None:
-        self.lake = lake
+    def __init__(self, workflow: Workflow) -> None:
         self.workflow = workflow
-        self.parser = parser
         self.statement = lru_cache(None)(self._statement)
         self.query_reads = lru_cache(None)(self._query_reads)
         self._seen: set[str] = set()
+
+    @property
+    def lake(self) -> Lakehouse:
+        """The lake."""
+        raise NotImplementedError
+
+    @property
+    def parser(self) -> Parser:
+        """DuckDB's parser."""
+        raise NotImplementedError
 
     @property
     def params(self) -> Mapping[str, Any]:
@@ -108,3 +116,19 @@ class Site:
                 tables |= dict.fromkeys(self.query_reads(view) or ())
                 self._seen.discard(table)
         return tuple(tables)
+
+
+class Here(Site):
+    """A site whose lake is open in this process."""
+
+    def __init__(self, lake: Lakehouse, workflow: Workflow, parser: Parser) -> None:
+        super().__init__(workflow)
+        self._lake, self._parser = lake, parser
+
+    @property
+    def lake(self) -> Lakehouse:
+        return self._lake
+
+    @property
+    def parser(self) -> Parser:
+        return self._parser

@@ -82,7 +82,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 class Work:
     """What a mode works with: the lake, the parameters, and what it tells of itself."""
 
-    def __init__(self, task: Task, site: Site) -> None:
+    def __init__(self, task: Task, site: Place) -> None:
         self.task = task
         self.site = site
         self.params = task.params
@@ -159,7 +159,7 @@ class Work:
         if self.task.pin is not None and not tables:
             result = self.query(sql, params, reads)
             sql, params, tables = "SELECT * FROM _pinned", {}, {"_pinned": result}
-        options = {"tables": tables} if tables else {}
+        options: dict[str, Any] = {"tables": tables} if tables else {}
         given = params or None
         place = quote(*split(table))
         there = self.site.relations_now().get(name)
@@ -203,7 +203,7 @@ class Work:
             kept.write_bytes(file.read_bytes())
             self.fields["kept"] = kept.name
 
-    def _same(self, place: str, sql: str, params: Any, options: Mapping[str, Any]) -> bool:
+    def _same(self, place: str, sql: str, params: Any, options: dict[str, Any]) -> bool:
         """Whether a table has the columns of a query."""
         wanted, there = (
             [(row[0], row[1]) for row in self.lake.sql(f"DESCRIBE {one}", given, **more).fetchall()]
@@ -235,7 +235,7 @@ def perform(task: Task, kind: type[Node], lakes: dict[str, Lakehouse]) -> Outcom
     _print_to(task.log)
     sys.path[:] = task.path
     started = time.monotonic()
-    work = Work(task, _Place(task, lakes))
+    work = Work(task, Place(task, lakes))
     try:
         node = msgspec.convert({key: value for key, value in task.definition.items() if key != "mode"}, kind)
         with working(Path(task.lock), task.run):
@@ -264,13 +264,12 @@ def encoded(value: Any) -> bytes:
     return msgspec.json.encode(value, enc_hook=str)
 
 
-class _Place(Site):
+class Place(Site):
     """A site in the process of a node: the lake is opened when it is first needed."""
 
     def __init__(self, task: Task, lakes: dict[str, Lakehouse]) -> None:
+        super().__init__(Workflow(**{**task.workflow, "nodes": {}, "params": task.params}))
         self._task, self._lakes = task, lakes
-        workflow = Workflow(**{**task.workflow, "nodes": {}, "params": task.params})
-        super().__init__(None, workflow, _parser())  # type: ignore[arg-type]
 
     @property
     def lake(self) -> Lakehouse:
@@ -280,9 +279,9 @@ class _Place(Site):
             self._lakes["lake"] = opener(self._task.lake, settings=self._task.settings)
         return self._lakes["lake"]
 
-    @lake.setter
-    def lake(self, _: Any) -> None:
-        pass
+    @property
+    def parser(self) -> Parser:
+        return _parser()
 
     def relations_now(self) -> dict[str, str]:
         """`relations`, asked anew: a process may do several tasks."""

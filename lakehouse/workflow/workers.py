@@ -42,7 +42,8 @@ class Worker:
 
     def wait(self, seconds: float | None) -> bool:
         """Wait until it says something or dies; False when neither came."""
-        return bool(select.select([self.sock, self.died], [], [], seconds)[0])
+        wanted: list[Any] = [self.sock, self.died]
+        return bool(select.select(wanted, [], [], seconds)[0])
 
     def hear(self) -> bytes | None:
         """What it has said, if that is whole."""

@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from lakehouse.catalog.names import nearest
 from lakehouse.durable import make_folder
 from lakehouse.errors import LakehouseError, LakeReadOnly, RunFailed, WorkflowBusy, WorkflowError, WorkflowNotFound
@@ -24,12 +22,14 @@ from lakehouse.workflow.model import NAME, Node, Value, Workflow, from_dict, rea
 from lakehouse.workflow.plan import Plan, plan
 from lakehouse.workflow.runner import Progress, Running
 from lakehouse.workflow.runs import Again, Begin, Run, Runs, clear, new_run
-from lakehouse.workflow.site import Site
+from lakehouse.workflow.site import Here, Site
 from lakehouse.workflow.workers import Warm
 
 if TYPE_CHECKING:
     from lakehouse.lake import Lakehouse
     from lakehouse.workflow.graph import Graph
+
+_MOST = 100_000  # events of one run
 
 
 class Handle:
@@ -275,7 +275,7 @@ class Workflows:
         with self._lock:
             if self._parser is None:
                 self._parser = Parser()
-        return Site(self._lake, workflow, self._parser)
+        return Here(self._lake, workflow, self._parser)
 
     def _ready(self, workflow: Workflow) -> Warm:
         with self._lock:
@@ -361,6 +361,9 @@ class Workflows:
 
     def _told_again(self, run: Run) -> None:
         """Tell the observer what the account has and it has not: a runner that was killed came no further."""
+        told = {event.id for event in self._lake.observer.events(run=run.id, limit=_MOST)}
+        if missing := [event for event in run.events.values() if event.id not in told]:
+            self._lake.observer.record_many(missing)
 
     def _workers(self, workers: int | None, workflow: Workflow) -> int:
         return workers or workflow.workers or self._lake.settings.workflow.workers or os.cpu_count() or 1
