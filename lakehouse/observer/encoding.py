@@ -92,4 +92,3 @@ def _plain(value: Any, depth: int = 0) -> Any:
         return _plain(msgspec.to_builtins(value, enc_hook=str), depth + 1)
     except Exception:  # its own way to be text may fail in any way
         return f"<{type(value).__name__}>"
-

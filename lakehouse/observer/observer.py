@@ -379,5 +379,3 @@ class Observer:
                     return
                 with self._changed:
                     self._changed.wait(_LOOK)
-
-

@@ -37,7 +37,9 @@ class Filters:
     def sql(self) -> tuple[list[str], list[Any]]:
         """The same as conditions."""
         given = self._given()
-        return [f"{name} = ?" for name, _ in given], [int(value) if isinstance(value, bool) else value for _, value in given]
+        return [f"{name} = ?" for name, _ in given], [
+            int(value) if isinstance(value, bool) else value for _, value in given
+        ]
 
     def _given(self) -> list[tuple[str, Any]]:
         found = [(name, getattr(self, name)) for name in self.__slots__]

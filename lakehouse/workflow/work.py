@@ -184,7 +184,7 @@ class Work:
         Raises:
             NodeFailed: one is not.
         """
-        there = self.site.relations_now()
+        there = self.site.relations_now() if tables else {}
         for table in tables:
             if (name := self.site.table(table)) not in there:
                 raise NodeFailed(f"its output '{table}' is not there")
