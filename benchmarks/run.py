@@ -34,6 +34,7 @@ SCRIPTS = (
     "long_journal",
     "memories",
     "retrieval",
+    "sandbox",
 )
 
 

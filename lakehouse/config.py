@@ -125,6 +125,18 @@ class QuerySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Show progress for anything over two seconds."""
     history_rows: CountOrNone = 10_000
     """Queries kept in the history of the lake; 0 turns it off."""
+    sandbox: Literal["full", "gate-only"] = "full"
+    """SQL from strangers is refused where the kernel cannot hold it; `gate-only`: the gate alone will do there."""
+    sandbox_workers: Count = 8
+    """Most processes for SQL from strangers; one principal has at most half of them."""
+    sandbox_memory: Size = "1GB"
+    """Memory for queries of each of them."""
+    sandbox_threads: Count | None = None
+    """Threads for queries of each of them; None: one per core."""
+    sandbox_spill: Size = "2GB"
+    """Most that each of them may spill to disk."""
+    sandbox_timeout: Seconds = 300.0
+    """Most seconds that a query of a stranger may take until its last row is taken."""
 
 
 class MaintenanceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -350,6 +362,8 @@ def _describe(hint: Any) -> str:
     arguments = get_args(hint)
     if get_origin(hint) in (Union, UnionType):
         return " or ".join(_describe(part) for part in arguments if part is not type(None))
+    if get_origin(hint) is Literal:
+        return " or ".join(f"'{part}'" for part in arguments)
     if get_origin(hint) is dict:
         return f"a table of {_describe(arguments[1])} by name"
     if get_origin(hint) is tuple:

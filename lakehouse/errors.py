@@ -9,7 +9,9 @@
     │   └── BindRefused        a server that would be open to others
     ├── RequestInvalid         a request over HTTP that cannot be read
     │   ├── MediaTypeUnsupported
-    │   └── RangeInvalid       behind the end of the object
+    │   ├── RangeInvalid       behind the end of the object
+    │   ├── NotAcceptable      no format that was asked for can be given
+    │   └── KeyReused          an Idempotency-Key that stands for another request
     ├── LakeError              the lake folder itself
     │   ├── LakeUnusable       a file, not writable, not a lake
     │   ├── LakeTooNew         written by a newer version
@@ -29,7 +31,9 @@
     │   └── RunNotFound
     ├── AlreadyExists
     ├── Conflict               somebody else changed it meanwhile
-    │   └── PreconditionFailed if_absent or if_match does not hold
+    │   ├── PreconditionFailed if_absent or if_match does not hold
+    │   ├── RequestInFlight    the same request is being worked on
+    │   └── OutcomeUnknown     the server died while it worked on the same request
     ├── KeyInvalid             the text cannot be an object's key
     ├── ObjectTooLarge         larger than the cap of its key prefix
     ├── JournalError           a record that cannot be written, a file that cannot be used
@@ -44,6 +48,10 @@
     ├── QueryError
     │   ├── SyntaxFault        with a caret under the place
     │   ├── FormatRefused      SQL that cannot be laid out without changing it
+    │   ├── SqlRefused         what SQL from strangers may not do
+    │   ├── SandboxUnavailable this machine cannot hold SQL from strangers
+    │   ├── SandboxBusy        all its workers were busy for too long
+    │   ├── WorkerDied         the process that ran the query ended
     │   ├── ParameterFault     missing, unknown or unusable $name
     │   ├── QueryTimeout
     │   ├── QueryCancelled
@@ -140,6 +148,20 @@ class RangeInvalid(RequestInvalid):
 
     code = "range_invalid"
     status = 416
+
+
+class NotAcceptable(RequestInvalid):
+    """The answer has no format that the `Accept` header names."""
+
+    code = "not_acceptable"
+    status = 406
+
+
+class KeyReused(RequestInvalid):
+    """The `Idempotency-Key` was sent before, with another request; nothing was done."""
+
+    code = "idempotency_key_reused"
+    status = 422
 
 
 class LakeError(LakehouseError):
@@ -269,6 +291,18 @@ class PreconditionFailed(Conflict):
     status = 412
 
 
+class RequestInFlight(Conflict):
+    """A request with the same `Idempotency-Key` is being worked on; its answer can be asked for in a moment."""
+
+    code = "request_in_flight"
+
+
+class OutcomeUnknown(Conflict):
+    """The server died while it worked on the request with this `Idempotency-Key`; whether it was done must be looked up."""
+
+    code = "outcome_unknown"
+
+
 class KeyInvalid(LakehouseError):
     """The text cannot be a key; says why."""
 
@@ -354,6 +388,34 @@ class FormatRefused(QueryError):
     """The SQL could not be laid out without changing more than the layout; it was left as it is."""
 
     code = "format_refused"
+
+
+class SqlRefused(QueryError):
+    """SQL that may not run where strangers send it; names what was refused, and the line and column."""
+
+    code = "sql_refused"
+    status = 403
+
+
+class SandboxUnavailable(QueryError):
+    """This machine cannot hold SQL from strangers, and the settings do not allow the gate alone."""
+
+    code = "sandbox_unavailable"
+    status = 503
+
+
+class SandboxBusy(QueryError):
+    """All workers, or all that one principal may have, were busy until the timeout."""
+
+    code = "sandbox_busy"
+    status = 503
+
+
+class WorkerDied(QueryError):
+    """The process that ran the query ended before its last row; the lake and other queries are as they were."""
+
+    code = "worker_died"
+    status = 500
 
 
 class ParameterFault(QueryError):

@@ -45,6 +45,8 @@ from lakehouse.pathway.recorder import Recorder
 from lakehouse.pathway.table import TraceTable
 from lakehouse.query import history
 from lakehouse.query.engine import Engine
+from lakehouse.query.sandbox.pool import Pool
+from lakehouse.query.sandbox.sandbox import Sandbox
 from lakehouse.query.saved import Saved
 from lakehouse.query.script import Parameters
 from lakehouse.storage.caps import CappedStore, ReadOnlyStore
@@ -110,6 +112,7 @@ class Lakehouse:
         self.observer = Observer(path / OBSERVER_FOLDER, settings.observer, read_only=self.read_only)
         self.workflows = Workflows(self, path / WORKFLOWS_FOLDER, f"{__name__}:{open.__name__}")
         self._traces = TraceTable(self.pathway, self._database, metadata)
+        self._strangers = Pool(path, settings, read_only=self.read_only)
         self._kept: OrderedDict[int, Lakehouse] = OrderedDict()
         self._children: weakref.WeakSet[Lakehouse] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -144,6 +147,15 @@ class Lakehouse:
         work = partial(self._asked, query, params, at=at, limit=limit, timeout=timeout, tables=tables)
         noted = partial(self._history.noted, query, params, work)
         return self.pathway.noted(query, params, {"at": at, "limit": limit, "tables": tables}, noted)
+
+    def sandbox(self, principal: str = "local") -> Sandbox:
+        """Where SQL runs that nobody here has read: in a process that can read this lake, or change it, and nothing else.
+
+        Args:
+            principal: whose SQL it is; a worker process only ever serves one.
+        """
+        self._database.check_open()
+        return Sandbox(self._strangers, principal, self.settings, self.catalog.resolve)
 
     def queries(
         self, limit: int | None = 100, *, text: str | None = None, status: history.Status | None = None
@@ -229,6 +241,7 @@ class Lakehouse:
         """Stop what runs and let go of every file."""
         self.workflows.close()
         self._runner.close()
+        self._strangers.close()
         for child in list(self._children):
             child.close()
         self._history.close()

@@ -217,8 +217,10 @@ def _outcome(error: BaseException | None) -> tuple[Status, str | None]:
     return "failed", error.code if isinstance(error, LakehouseError) else type(error).__name__
 
 
-def _facts(result: Result) -> tuple[str, int, int | None]:
+def _facts(result: Result | Noted) -> tuple[str, int, int | None]:
     """Id, snapshot and rows of a result, without making it count or fetch anything."""
+    if not hasattr(result, "_page"):
+        return result.query_id, result.snapshot, result.changed
     rows = result._count
     if result.kind != "read":
         table = result._page.table

@@ -19,7 +19,9 @@ from typing import Any
 from tornado.routing import PathMatches, Rule
 from traitlets.config import Config
 
+from lakehouse import config
 from lakehouse.errors import ConfigError, LakehouseError
+from lakehouse.query.sandbox.confine import protection
 from lakehouse.server.base import Handler
 from lakehouse.server.gate import Gate, Refusal
 from lakehouse.server.identity import LakehouseIdentityProvider
@@ -79,6 +81,8 @@ def _load_jupyter_server_extension(serverapp: Any) -> None:
     service.on_reload = seal
     listen_to_hangup(service, serverapp)
     talk(serverapp.log)
+    held = protection(config.load(service.folder).query.sandbox)
+    log.info("SQL over HTTP: protection %s: %s", held.level, held.reason)
     atexit.register(service.close)
 
 
