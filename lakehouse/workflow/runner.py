@@ -187,6 +187,7 @@ class Running:
         if outcome.status in _TRIED and tries <= node.retries and not final and not self._cancelled():
             pause = min(_LONGEST_BACKOFF, node.backoff * 2 ** (tries - 1)) * random.uniform(0.5, 1.5)
             self.journal.append(Attempt(event=event, wait=pause))
+            self.run.attempts.append(event)
             heapq.heappush(self._later, (time.monotonic() + pause, name))
             return
         event = self._report(event)

@@ -39,6 +39,8 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True, tag="begin"):
     pin: int | None
     principal: str | None
     time: datetime
+    request: str | None = None
+    """The name of the request over HTTP that began it, by which it is known when that is sent again."""
 
 
 class Again(msgspec.Struct, frozen=True, kw_only=True, tag="resume"):
@@ -94,6 +96,7 @@ class Run:
     """The mode of each node of the workflow."""
     definition: dict[str, Any] = field(repr=False)
     resumed: int = 0
+    request: str | None = None
 
     @property
     def success(self) -> bool:
@@ -231,7 +234,7 @@ class Runs:
                 nodes = {name: node["mode"] for name, node in record.workflow["nodes"].items()}
                 run = Run(
                     record.run, path.parent.name, "interrupted", record.time, None, record.params, record.snapshot,
-                    record.pin, record.principal, {}, [], nodes, record.workflow,
+                    record.pin, record.principal, {}, [], nodes, record.workflow, 0, record.request,
                 )  # fmt: skip
             elif run is None:
                 continue

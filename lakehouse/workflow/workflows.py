@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lakehouse.workflow.graph import Graph
 
 _MOST = 100_000  # events of one run
+_REQUESTS = 1000  # runs among which a request that is sent again is looked for
 
 
 class Handle:
@@ -181,10 +182,24 @@ class Workflows:
         workers: int | None = None,
         force: bool = False,
         principal: str | None = None,
+        request: str | None = None,
     ) -> Handle:
-        """Begin a run that goes on in the background of this process; raises as `run`, apart from RunFailed."""
-        begun = self._begun(workflow, params, workers, None, force, None, principal)
-        return self._behind(begun)
+        """Begin a run that goes on in the background of this process; raises as `run`, apart from RunFailed.
+
+        Args:
+            workflow: as of `run`, with the next four.
+            params: values of its parameters.
+            workers: nodes that run at once.
+            force: run nodes also when nothing has changed.
+            principal: who runs it.
+            request: a name for this very request; a run that was begun for it before is given instead of a new one.
+        """
+        if request is not None:
+            name = self.load(workflow).name
+            for run in self._runs.newest(name, _REQUESTS):
+                if run.request == request:
+                    return Handle(self, run.id)
+        return self._behind(self._begun(workflow, params, workers, None, force, None, principal, request))
 
     def resume(
         self,
@@ -299,6 +314,7 @@ class Workflows:
         force: bool,
         progress: Progress | None,
         principal: str | None,
+        request: str | None = None,
     ) -> Iterator[Running]:
         self._writable()
         loaded = self.load(workflow)
@@ -318,6 +334,7 @@ class Workflows:
                 pin=now if loaded.pin else None,
                 principal=principal,
                 time=datetime.now(UTC),
+                request=request,
             )
             journal = self._runs.begin(loaded.name, begin, self._lake.settings.workflow.keep_runs)
             going = Running(

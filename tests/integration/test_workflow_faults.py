@@ -92,9 +92,11 @@ def test_a_fault_in_every_mode_at_every_stage(place):
     nodes = {}
     for place_of, mode in enumerate(("sql", "ingest", "python", "http", "pathway", "notebook")):
         for number, stage in enumerate(STAGES):
-            turn = FAULTS[(place_of + number) % len(FAULTS)]
+            # What hangs is killed by the clock: only where it does not matter how far it has come by then.
+            possible = FAULTS if stage in ("start", "middle") else FAULTS[:-1]
+            turn = possible[(place_of + number) % len(possible)]
             # A notebook takes seconds to get as far as its middle.
-            faults = {turn} if mode == "notebook" else set(FAULTS) if mode == "python" else {"raise", turn}
+            faults = {turn} if mode == "notebook" else set(possible) if mode == "python" else {"raise", turn}
             for fault in sorted(faults):
                 name = f"{mode}__{stage}__{fault}"
                 # Nobody waits for what hangs; what does not hang may take as long as this machine needs.
@@ -103,7 +105,7 @@ def test_a_fault_in_every_mode_at_every_stage(place):
                     mode,
                     name,
                     host,
-                    timeout=12.0 if fault == "hang" and mode == "notebook" else 3.0 if fault == "hang" else 120.0,
+                    timeout=1.5 if fault == "hang" else 300.0,
                 )
     faulty = list(nodes)
     for name in faulty:

@@ -180,7 +180,11 @@ class Worker:
 
 def _environment(folder: Path) -> dict[str, str]:
     """All that a worker knows of the environment: where modules are, the time zone, and its folder."""
-    kept = {name: os.environ[name] for name in ("TZ", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX") if name in os.environ}
+    kept = {
+        name: os.environ[name]
+        for name in ("TZ", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
+        if name in os.environ
+    }
     return {
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
         "LANG": "C.UTF-8",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lakehouse.server.routes import admin, catalog, ingest, maintenance, pathway, queries, storage
+from lakehouse.server.routes import admin, catalog, ingest, maintenance, pathway, queries, storage, workflows
 from lakehouse.server.routing import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -13,4 +13,5 @@ ROUTES: tuple[Route, ...] = (
     *pathway.ROUTES,
     *queries.ROUTES,
     *storage.ROUTES,
+    *workflows.ROUTES,
 )

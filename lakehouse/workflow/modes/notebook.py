@@ -89,6 +89,7 @@ class Notebook(Node, frozen=True, kw_only=True):
                     parameters=given,
                     cwd=str(source.parent),
                     progress_bar=False,
+                    start_timeout=600,  # on a busy machine; how long it may take is the node's `timeout`
                     config=Config({"KernelManager": {"transport": "ipc"}}),  # no port is opened for the kernel
                 )
             except papermill.PapermillExecutionError as error:
