@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import secrets
@@ -18,7 +19,7 @@ from typing import Any
 import msgspec
 
 from lakehouse.durable import explained, make_folder, sync_folder
-from lakehouse.errors import RunNotFound
+from lakehouse.errors import RunFailed, RunNotFound
 from lakehouse.journal import Journal
 from lakehouse.observer.model import Event
 from lakehouse.records import Entry
@@ -91,7 +92,7 @@ class Run:
     events: dict[str, Event]
     """By node, the last word on it; what has none yet is missing."""
     attempts: list[Event]
-    """Failures after which a node was tried again."""
+    """Failures after which a node was tried again, or the run resumed."""
     nodes: dict[str, str]
     """The mode of each node of the workflow."""
     definition: dict[str, Any] = field(repr=False)
@@ -107,6 +108,21 @@ class Run:
     def failed(self) -> list[Event]:
         """The nodes that did not succeed, apart from those that were not run."""
         return [event for event in self.events.values() if not event.success and event.status != "not_run"]
+
+    def checked(self) -> Run:
+        """The run itself, when all of it is done.
+
+        Raises:
+            RunFailed: it is not; names the first node that failed.
+        """
+        if not self.success:
+            first = self.failed[0] if self.failed else None
+            why = f": node '{first.node}': {first.error.message if first.error else first.status}" if first else ""
+            raise RunFailed(
+                f"run {self.id} of '{self.workflow}' is {self.status}{why}",
+                hint=f"lake.workflows.resume('{self.id}') goes on from there",
+            )
+        return self
 
     def rows(self) -> list[dict[str, Any]]:
         """One row for each node."""
@@ -143,6 +159,16 @@ class Run:
             "counts": counts,
             "nodes": len(self.nodes),
         }
+
+    def _repr_html_(self) -> str:
+        names = ("node", "mode", "status", "seconds", "outputs", "error")
+        head = "".join(f'<th style="text-align:left">{name}</th>' for name in names)
+        body = ""
+        for row in self.rows():
+            texts = ["" if row[name] is None else html.escape(str(row[name])) for name in names]
+            body += "<tr>" + "".join(f'<td style="text-align:left">{text}</td>' for text in texts) + "</tr>"
+        title = f"run {self.id} of {html.escape(self.workflow)}: <b>{self.status}</b>"
+        return f"{title}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def __repr__(self) -> str:
         lines = [f"run {self.id} of {self.workflow}: {self.status}"]
@@ -245,7 +271,9 @@ class Runs:
                 run.attempts.append(record.event)
             elif isinstance(record, End):
                 run.status, run.ended = record.status, record.time
-            else:
+            else:  # what was not done waits again
+                run.attempts += [event for event in run.failed if event not in run.attempts]
+                run.events = {name: event for name, event in run.events.items() if event.success}
                 run.status, run.ended, run.resumed = "interrupted", None, run.resumed + 1
         if run is not None and run.status == "interrupted" and alive:
             run.status = "running"

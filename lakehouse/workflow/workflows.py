@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.catalog.names import nearest
 from lakehouse.durable import make_folder
-from lakehouse.errors import LakehouseError, LakeReadOnly, RunFailed, WorkflowBusy, WorkflowError, WorkflowNotFound
+from lakehouse.errors import LakehouseError, LakeReadOnly, WorkflowBusy, WorkflowError, WorkflowNotFound
 from lakehouse.query.files import written
 from lakehouse.query.statements import Parser
 from lakehouse.workflow import executors, modes
@@ -172,7 +172,7 @@ class Workflows:
         """
         with self._begun(workflow, params, workers, executor, force, progress, principal) as going:
             self._go(going)
-        return _checked(going.run) if check else going.run
+        return going.run.checked() if check else going.run
 
     def start(
         self,
@@ -222,7 +222,7 @@ class Workflows:
             if going is None:
                 return self.get(run)
             self._go(going)
-        return _checked(going.run) if check else going.run
+        return going.run.checked() if check else going.run
 
     def resume_behind(self, run: str, *, principal: str | None = None) -> Handle:
         """`resume` in the background of this process."""
@@ -296,6 +296,8 @@ class Workflows:
         with self._lock:
             if self._warm is None:
                 wanted = {module for node in workflow.nodes.values() for module in node.preload}
+                if workflow.params:
+                    wanted.add("pandas")  # DuckDB loads it to bind the first value
                 first = self._opener.partition(":")[0]
                 self._warm = Warm([first, *sorted(wanted), *self._lake.settings.workflow.preload])
             return self._warm
@@ -409,13 +411,3 @@ class Workflows:
         self._background = [one for one in self._background if one._thread and one._thread.is_alive()] + [handle]
         handle._thread.start()
         return handle
-
-
-def _checked(run: Run) -> Run:
-    if not run.success:
-        first = run.failed[0] if run.failed else None
-        why = f"node '{first.node}': {first.error.message if first.error else first.status}" if first else run.status
-        raise RunFailed(
-            f"run {run.id} of '{run.workflow}' {run.status}: {why}", hint=f"lakehouse workflow resume {run.id}"
-        )
-    return run

@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+import pandas  # noqa: F401 - DuckDB loads it to bind values: here once, instead of in every process
+import pyarrow  # noqa: F401
 import sqlglot
 
 import lakehouse
