@@ -186,6 +186,19 @@ class ObserverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the lake is called there; None: `lakehouse://HOST/PATH`."""
 
 
+class WorkflowSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[workflow]`: what runs of workflows may do."""
+
+    workers: Count | None = None
+    """Nodes that run at once; None: one per core."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Hosts that nodes of the mode `http` may call, such as `api.example.com` or `127.0.0.1:8080`; empty: none."""
+    preload: tuple[str, ...] = ()
+    """Modules that are loaded once, before the processes of the nodes are made from that one."""
+    keep_runs: Count = 1000
+    """Runs of each workflow whose records are kept."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings of a lake, by section."""
 
@@ -196,6 +209,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     maintenance: MaintenanceSettings = MaintenanceSettings()
     reports: ReportsSettings = ReportsSettings()
     observer: ObserverSettings = ObserverSettings()
+    workflow: WorkflowSettings = WorkflowSettings()
 
 
 class Origin(msgspec.Struct, frozen=True):

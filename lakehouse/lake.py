@@ -23,7 +23,16 @@ from lakehouse.catalog.metadata import Metadata, Version
 from lakehouse.catalog.running import Runner
 from lakehouse.catalog.writer import Transaction, Writer
 from lakehouse.errors import LakeUnusable
-from lakehouse.folder import FORMAT, OBJECTS_FOLDER, OBSERVER_FOLDER, PATHWAY_FOLDER, create, folder_of, is_lake
+from lakehouse.folder import (
+    FORMAT,
+    OBJECTS_FOLDER,
+    OBSERVER_FOLDER,
+    PATHWAY_FOLDER,
+    WORKFLOWS_FOLDER,
+    create,
+    folder_of,
+    is_lake,
+)
 from lakehouse.health import restore as restoring
 from lakehouse.health.backup import Backup, BackupReport
 from lakehouse.health.doctor import Doctor
@@ -45,6 +54,7 @@ from lakehouse.query.script import Parameters
 from lakehouse.reports.reports import Reports
 from lakehouse.storage.caps import CappedStore, ReadOnlyStore
 from lakehouse.storage.local import LocalStore
+from lakehouse.workflow.workflows import Workflows
 
 if TYPE_CHECKING:
     from lakehouse.catalog.running import Running
@@ -68,6 +78,7 @@ class Lakehouse:
         pathway: how questions were answered before: traces, found again by words.
         reports: notebooks with parameters, executed on one snapshot, and what came of them.
         observer: what ran and what came of it: events of all processes.
+        workflows: nodes that depend on each other, run with a true account of each.
         settings: the effective settings.
         snapshot: the snapshot id the lake is pinned to, or None.
     """
@@ -109,6 +120,7 @@ class Lakehouse:
         self.observer = Observer(
             path / OBSERVER_FOLDER, settings.observer, read_only=self.read_only, sink=self._openlineage()
         )
+        self.workflows = Workflows(self, path / WORKFLOWS_FOLDER, f"{__name__}:{open.__name__}")
         self._traces = TraceTable(self.pathway, self._database, metadata)
         self._strangers = Pool(path, settings, read_only=self.read_only)
         self._kept: OrderedDict[int, Lakehouse] = OrderedDict()
@@ -248,6 +260,7 @@ class Lakehouse:
 
     def close(self) -> None:
         """Stop what runs and let go of every file."""
+        self.workflows.close()
         self._runner.close()
         self._strangers.close()
         for child in list(self._children):

@@ -13,6 +13,7 @@ from lakehouse.server.routes import (
     reports,
     storage,
     tables,
+    workflows,
 )
 from lakehouse.server.routing import Route
 
@@ -27,4 +28,5 @@ ROUTES: tuple[Route, ...] = (
     *reports.ROUTES,
     *storage.ROUTES,
     *tables.ROUTES,
+    *workflows.ROUTES,
 )
