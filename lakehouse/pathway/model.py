@@ -128,15 +128,19 @@ class Stats:
     """Size of the journal."""
 
 
-class Draft(msgspec.Struct, frozen=True):
-    """What a new trace is made of, checked."""
+class Draft(msgspec.Struct, gc=False):
+    """A new trace, checked, as the journal has it."""
 
     uid: str
-    content: bytes
-    """As JSON."""
-    kind: str | None = None
-    tags: tuple[str, ...] = ()
-    scope: Mapping[str, str] = {}
+    content: msgspec.Raw
+    kind: str | None
+    tags: tuple[str, ...]
+    scope: Mapping[str, str]
+    snapshot: int | None = None
+    predecessor: str | msgspec.UnsetType | None = msgspec.UNSET
+    origin: Mapping[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    """What else is known of an imported one."""
+    op: str = "add"
 
 
 def draft(
@@ -148,16 +152,36 @@ def draft(
         TraceInvalid: content that is no JSON; a uid, kind, tag or scope that is no plain text.
     """
     text = encoded(content)
+    labels: tuple[str, ...] = ()
+    pairs: Mapping[str, str] = {}
+    if tags != ():
+        labels = _labels(tags)
+    if scope is not None:
+        pairs = _pairs(scope)
+    if kind is not None and not _plain_texts((kind,)):
+        _text(kind, "kind")
+    return Draft(check_uid(uid) if uid else os.urandom(16).hex(), msgspec.Raw(text), kind, labels, pairs)
+
+
+def _labels(tags: Iterable[str]) -> tuple[str, ...]:
     if isinstance(tags, str):
         raise TraceInvalid("tags is one text", hint=f"give a list: tags=[{tags!r}]")
-    labels = tuple(dict.fromkeys(_text(tag, "a tag") for tag in tags)) if tags else ()
-    if scope is not None and not isinstance(scope, Mapping):
+    labels = tuple(tags)
+    if not _plain_texts(labels):
+        for tag in labels:
+            _text(tag, "a tag")
+    return labels if len(labels) == 1 else tuple(dict.fromkeys(labels))
+
+
+def _pairs(scope: Mapping[str, str]) -> Mapping[str, str]:
+    if type(scope) is not dict and not isinstance(scope, Mapping):
         raise TraceInvalid("scope is not a mapping", hint="such as scope={'user': 'ann'}")
-    pairs = (
-        {_text(key, "a key of scope"): _text(value, f"scope.{key}") for key, value in scope.items()} if scope else {}
-    )
-    checked = None if kind is None else _text(kind, "kind")
-    return Draft(check_uid(uid) if uid else os.urandom(16).hex(), text, checked, labels, pairs)
+    pairs = dict(scope)
+    if not _plain_texts((*pairs, *pairs.values())):
+        for key, value in pairs.items():
+            _text(key, "a key of scope")
+            _text(value, f"scope.{key}")
+    return pairs
 
 
 def encoded(content: Any) -> bytes:
@@ -181,7 +205,7 @@ def check_uid(uid: Any) -> str:
     Raises:
         TraceInvalid: it is empty, too long, or no plain text.
     """
-    text = _text(uid, "uid")
+    text: str = uid if _plain_texts((uid,)) else _text(uid, "uid")
     if len(text) > MAX_UID:
         raise TraceInvalid(f"a uid of {len(text)} characters is too long", hint=f"at most {MAX_UID}")
     return text
@@ -302,6 +326,14 @@ def prose(content: Any) -> str:
     content = gist(content, meaning=True)
     inner = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
     return " ".join(filter(None, map(prose, inner)))
+
+
+def _plain_texts(values: tuple[str, ...]) -> bool:
+    """Whether `_text` surely lets all of them through: quickly told of most."""
+    try:
+        return "".join(values).isprintable() and all(map(str.strip, values))
+    except TypeError:
+        return False
 
 
 def _text(value: Any, what: str) -> str:
