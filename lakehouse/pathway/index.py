@@ -217,8 +217,7 @@ class Index:
                 last = found.end
                 if isinstance(found, Fault):
                     faults.append(found)
-                    continue
-                if wrong := _applied(applying, found):
+                elif wrong := _applied(applying, found):
                     reason = f"record {found.seq} cannot be applied: {wrong}"
                     faults.append(Fault(begin, last.offset - begin - 1, reason, last))
                 count += 1
@@ -337,6 +336,7 @@ class Index:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)  # a process that was forked meanwhile has it open too
             os.close(lock)
 
     @contextmanager

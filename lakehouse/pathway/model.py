@@ -151,37 +151,37 @@ def draft(
     Raises:
         TraceInvalid: content that is no JSON; a uid, kind, tag or scope that is no plain text.
     """
-    text = encoded(content)
-    labels: tuple[str, ...] = ()
-    pairs: Mapping[str, str] = {}
-    if tags != ():
-        labels = _labels(tags)
-    if scope is not None:
-        pairs = _pairs(scope)
-    if kind is not None and not _plain_texts((kind,)):
-        _text(kind, "kind")
-    return Draft(check_uid(uid) if uid else os.urandom(16).hex(), msgspec.Raw(text), kind, labels, pairs)
-
-
-def _labels(tags: Iterable[str]) -> tuple[str, ...]:
+    text = msgspec.Raw(encoded(content))
+    name = check_uid(uid) if uid else os.urandom(16).hex()
+    if kind is None and scope is None and tags == ():
+        return Draft(name, text, None, (), {})
     if isinstance(tags, str):
         raise TraceInvalid("tags is one text", hint=f"give a list: tags=[{tags!r}]")
     labels = tuple(tags)
-    if not _plain_texts(labels):
-        for tag in labels:
-            _text(tag, "a tag")
-    return labels if len(labels) == 1 else tuple(dict.fromkeys(labels))
-
-
-def _pairs(scope: Mapping[str, str]) -> Mapping[str, str]:
-    if type(scope) is not dict and not isinstance(scope, Mapping):
+    if scope is None:
+        pairs: Mapping[str, str] = {}
+    elif type(scope) is dict or isinstance(scope, Mapping):
+        pairs = dict(scope)
+    else:
         raise TraceInvalid("scope is not a mapping", hint="such as scope={'user': 'ann'}")
-    pairs = dict(scope)
-    if not _plain_texts((*pairs, *pairs.values())):
-        for key, value in pairs.items():
-            _text(key, "a key of scope")
-            _text(value, f"scope.{key}")
-    return pairs
+    texts = (*labels, *pairs, *pairs.values())
+    if kind is not None:
+        texts += (kind,)
+    if texts and not _plain_texts(texts):
+        _check(kind, labels, pairs)
+    if len(labels) > 1:
+        labels = tuple(dict.fromkeys(labels))
+    return Draft(name, text, kind, labels, pairs)
+
+
+def _check(kind: str | None, labels: Iterable[str], pairs: Mapping[str, str]) -> None:
+    for tag in labels:
+        _text(tag, "a tag")
+    for key, value in pairs.items():
+        _text(key, "a key of scope")
+        _text(value, f"scope.{key}")
+    if kind is not None:
+        _text(kind, "kind")
 
 
 def encoded(content: Any) -> bytes:
@@ -205,7 +205,7 @@ def check_uid(uid: Any) -> str:
     Raises:
         TraceInvalid: it is empty, too long, or no plain text.
     """
-    text: str = uid if _plain_texts((uid,)) else _text(uid, "uid")
+    text: str = uid if type(uid) is str and uid.isalnum() else _text(uid, "uid")
     if len(text) > MAX_UID:
         raise TraceInvalid(f"a uid of {len(text)} characters is too long", hint=f"at most {MAX_UID}")
     return text

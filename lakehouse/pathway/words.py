@@ -150,10 +150,10 @@ class Ranking:
                     np.take(table, codes, out=row, mode="clip")
                     total[first : first + len(codes)] += row
                 else:
-                    at = at.astype(np.intp)
-                    at += first
-                    total[at] += table[codes]
-                    found.append(at)
+                    texts = at.astype(np.intp)
+                    texts += first
+                    total[texts] += table[codes]
+                    found.append(texts)
                     many += len(at)
         if many * _FEW > self.texts:  # to look at all texts takes less than to sort those that were found
             return Scores(total)
