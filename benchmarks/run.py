@@ -37,6 +37,8 @@ SCRIPTS = (
     "retrieval",
     "sandbox",
     "reports",
+    "server",
+    "load",
 )
 
 

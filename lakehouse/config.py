@@ -152,6 +152,19 @@ class MaintenanceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     """Data files below this size are merged by `compact()`."""
 
 
+class ReportsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[reports]`: where reports stand, and what a run of one may take."""
+
+    folder: str | None = None
+    """A further folder with notebooks of reports; those in `reports` in the lake folder are always there."""
+    timeout: Seconds = 1800.0
+    """Seconds until a run is ended."""
+    workers: Count = 2
+    """Runs of a batch at once."""
+    max_output_bytes: Count = 20_000_000
+    """Bytes that are kept of what one cell gives."""
+
+
 class ObserverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[observer]`: what is kept of the events of what runs."""
 
@@ -173,17 +186,17 @@ class ObserverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the lake is called there; None: `lakehouse://HOST/PATH`."""
 
 
-class ReportsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[reports]`: where reports stand, and what a run of one may take."""
+class WorkflowSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[workflow]`: what runs of workflows may do."""
 
-    folder: str | None = None
-    """A further folder with notebooks of reports; those in `reports` in the lake folder are always there."""
-    timeout: Seconds = 1800.0
-    """Seconds until a run is ended."""
-    workers: Count = 2
-    """Runs of a batch at once."""
-    max_output_bytes: Count = 20_000_000
-    """Bytes that are kept of what one cell gives."""
+    workers: Count | None = None
+    """Nodes that run at once; None: one per core."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Hosts that nodes of the mode `http` may call, such as `api.example.com` or `127.0.0.1:8080`; empty: none."""
+    preload: tuple[str, ...] = ()
+    """Modules that are loaded once, before the processes of the nodes are made from that one."""
+    keep_runs: Count = 1000
+    """Runs of each workflow whose records are kept."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -194,8 +207,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     storage: StorageSettings = StorageSettings()
     query: QuerySettings = QuerySettings()
     maintenance: MaintenanceSettings = MaintenanceSettings()
-    observer: ObserverSettings = ObserverSettings()
     reports: ReportsSettings = ReportsSettings()
+    observer: ObserverSettings = ObserverSettings()
+    workflow: WorkflowSettings = WorkflowSettings()
 
 
 class Origin(msgspec.Struct, frozen=True):

@@ -23,7 +23,16 @@ from lakehouse.catalog.metadata import Metadata, Version
 from lakehouse.catalog.running import Runner
 from lakehouse.catalog.writer import Transaction, Writer
 from lakehouse.errors import LakeUnusable
-from lakehouse.folder import FORMAT, OBJECTS_FOLDER, OBSERVER_FOLDER, PATHWAY_FOLDER, create, folder_of, is_lake
+from lakehouse.folder import (
+    FORMAT,
+    OBJECTS_FOLDER,
+    OBSERVER_FOLDER,
+    PATHWAY_FOLDER,
+    WORKFLOWS_FOLDER,
+    create,
+    folder_of,
+    is_lake,
+)
 from lakehouse.health import restore as restoring
 from lakehouse.health.backup import Backup, BackupReport
 from lakehouse.health.doctor import Doctor
@@ -37,6 +46,7 @@ from lakehouse.pathway.recorder import Recorder
 from lakehouse.pathway.table import TraceTable
 from lakehouse.query import history
 from lakehouse.query.engine import Engine
+from lakehouse.query.sandbox.confine import protection
 from lakehouse.query.sandbox.pool import Pool
 from lakehouse.query.sandbox.sandbox import Sandbox
 from lakehouse.query.saved import Saved
@@ -44,6 +54,7 @@ from lakehouse.query.script import Parameters
 from lakehouse.reports.reports import Reports
 from lakehouse.storage.caps import CappedStore, ReadOnlyStore
 from lakehouse.storage.local import LocalStore
+from lakehouse.workflow.workflows import Workflows
 
 if TYPE_CHECKING:
     from lakehouse.catalog.running import Running
@@ -65,8 +76,9 @@ class Lakehouse:
         maintenance: `compact()`, `expire()`, `clean()` and `run()`.
         saved: queries kept by name, to be built upon.
         pathway: how questions were answered before: traces, found again by words.
-        observer: what ran and what came of it: events of all processes.
         reports: notebooks with parameters, executed on one snapshot, and what came of them.
+        observer: what ran and what came of it: events of all processes.
+        workflows: nodes that depend on each other, run with a true account of each.
         settings: the effective settings.
         snapshot: the snapshot id the lake is pinned to, or None.
     """
@@ -108,6 +120,7 @@ class Lakehouse:
         self.observer = Observer(
             path / OBSERVER_FOLDER, settings.observer, read_only=self.read_only, sink=self._openlineage()
         )
+        self.workflows = Workflows(self, path / WORKFLOWS_FOLDER, f"{__name__}:{open.__name__}")
         self._traces = TraceTable(self.pathway, self._database, metadata)
         self._strangers = Pool(path, settings, read_only=self.read_only)
         self._kept: OrderedDict[int, Lakehouse] = OrderedDict()
@@ -152,7 +165,14 @@ class Lakehouse:
             principal: whose SQL it is; a worker process only ever serves one.
         """
         self._database.check_open()
-        return Sandbox(self._strangers, principal, self.settings, self.catalog.resolve)
+        return Sandbox(
+            self._strangers,
+            principal,
+            self.settings,
+            self.catalog,
+            history=self._history,
+            traces=self._traces.lent,
+        )
 
     def queries(
         self, limit: int | None = 100, *, text: str | None = None, status: history.Status | None = None
@@ -232,10 +252,15 @@ class Lakehouse:
 
     def cancel(self, query_id: str) -> bool:
         """Stop a query from another thread; False when none of that id is under way."""
+        for (_, name), answer in list(self._strangers.running.items()):
+            if name == query_id and answer is not None:
+                answer.cancel()
+                return True
         return self._runner.cancel(query_id)
 
     def close(self) -> None:
         """Stop what runs and let go of every file."""
+        self.workflows.close()
         self._runner.close()
         self._strangers.close()
         for child in list(self._children):
@@ -353,5 +378,10 @@ def verify_backup(place: str | os.PathLike[str]) -> Manifest:
 
 def diagnose(path: str | os.PathLike[str] | None = None, *, checksums: bool = False, repair: bool = False) -> Diagnosis:
     """Look at a lake in whatever state it is; see `Lakehouse.doctor`."""
-    doctor = Doctor(folder_of(path), objects=OBJECTS_FOLDER, format=FORMAT)
+    doctor = Doctor(folder_of(path), objects=OBJECTS_FOLDER, format=FORMAT, protection=_protection)
     return doctor.examine(checksums=checksums, repair=repair)
+
+
+def _protection(setting: str) -> tuple[str, str]:
+    found = protection(setting)
+    return found.level, found.reason

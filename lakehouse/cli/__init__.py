@@ -51,6 +51,7 @@ _COMMANDS = {
     "tag": "history",
     "tables": "reading",
     "token": "auth",
+    "workflow": "workflow",
 }
 """The module of each command; one that is called loads only its own."""
 

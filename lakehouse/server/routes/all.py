@@ -12,6 +12,8 @@ from lakehouse.server.routes import (
     queries,
     reports,
     storage,
+    tables,
+    workflows,
 )
 from lakehouse.server.routing import Route
 
@@ -25,4 +27,6 @@ ROUTES: tuple[Route, ...] = (
     *queries.ROUTES,
     *reports.ROUTES,
     *storage.ROUTES,
+    *tables.ROUTES,
+    *workflows.ROUTES,
 )
