@@ -11,7 +11,8 @@ import lakehouse
 from lakehouse.server.openapi import described
 from lakehouse.server.routes.all import ROUTES
 
-schema = schemathesis.openapi.from_dict(described(ROUTES))
+# The stream of events has no end that a request could wait for: test_server_observer.py listens to it.
+schema = schemathesis.openapi.from_dict(described(ROUTES)).exclude(path="/observer/stream")
 known_names(schema)
 
 
