@@ -151,6 +151,7 @@ class Lakehouse:
             principal,
             self.settings,
             self.catalog,
+            version=self.snapshot,
             history=self._history,
             traces=self._traces.lent,
         )

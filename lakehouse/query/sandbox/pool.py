@@ -7,6 +7,7 @@ import os
 import tempfile
 import threading
 import time
+import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -64,6 +65,8 @@ class Pool:
         # A worker dies with the thread that started it (PR_SET_PDEATHSIG), so all are started by one that stays.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="lakehouse-sandbox")
         self._keeper: threading.Thread | None = None
+        # For a lake that nobody closed: the workers die with this process, and their folders go as well.
+        self._finish = weakref.finalize(self, _kill, self._workers)
 
     def acquire(self, principal: str, *, write: bool, timeout: float | None) -> Worker:
         """A ready worker of a principal, which is busy from now on: give it back.
@@ -128,7 +131,8 @@ class Pool:
         """Kill all workers."""
         with self._changed:
             self._closed = True
-            workers, self._workers = self._workers, []
+            workers = list(self._workers)
+            self._workers.clear()
             self._changed.notify_all()
         for worker in workers:
             worker.ending = worker.ending or "closed"
@@ -309,6 +313,11 @@ class Pool:
                     continue
                 self._workers.remove(worker)
             worker.kill()
+
+
+def _kill(workers: list[Worker]) -> None:
+    for worker in workers:
+        worker.kill()
 
 
 def _login() -> str:
