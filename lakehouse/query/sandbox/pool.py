@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 QUERIES = 500
 """Statements after which a worker is replaced."""
+_AHEAD = 100  # statements before that, when its successor is made
 _CPU = 3600  # seconds of processor time in the life of a worker
 _FILES = 1024  # files it may have open
 _PATIENCE = 60.0  # seconds to wait for a worker when there is no timeout
@@ -118,6 +119,8 @@ class Pool:
                 return
             worker.busy, worker.deadline, worker.since = False, None, time.monotonic()
             if keep and not self._closed:
+                if worker.served == QUERIES - _AHEAD and not worker.write:
+                    self._want_spare()
                 self._changed.notify_all()
                 return
         self._end(worker)
@@ -241,13 +244,16 @@ class Pool:
             if worker in self._workers:
                 self._workers.remove(worker)
             self._changed.notify_all()
-            # Whoever it was will likely ask again: one that is nobody's yet is made in the meantime.
-            wanted = not self._closed and not self._spare and not worker.write
-            wanted = wanted and all(one.principal is not None for one in self._workers)
-            if wanted and len(self._workers) + self._starting.total() < self._settings.query.sandbox_workers:
-                self._spare = True
-                self._starter.submit(self._make_spare)
+            if not worker.write:
+                self._want_spare()  # whoever it was will likely ask again
         worker.kill()
+
+    def _want_spare(self) -> None:
+        """Have a reader made that is nobody's yet, unless there is one, or no room."""
+        wanted = not self._closed and not self._spare and all(one.principal is not None for one in self._workers)
+        if wanted and len(self._workers) + self._starting.total() < self._settings.query.sandbox_workers:
+            self._spare = True
+            self._starter.submit(self._make_spare)
 
     def _make_spare(self) -> None:
         worker: Worker | None = None
