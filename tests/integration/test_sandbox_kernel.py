@@ -163,11 +163,7 @@ def test_what_a_worker_knows(lake, taken):
 def test_a_writer_that_was_taken_over_has_the_lake_and_nothing_else(lake, taken):
     at = lake.path
     own = ("changing", "emptying", "taking", "deleting", "a new file", "renaming")
-    got = {
-        what: taken(code, write=True)
-        for what, code in refused(lake).items()
-        if not what.startswith(own)
-    }
+    got = {what: taken(code, write=True) for what, code in refused(lake).items() if not what.startswith(own)}
     assert let_through(got) == {}
     assert taken(f"open('{at}/data/mine', 'w').write('x')", write=True) == 1
     assert taken(f"os.unlink('{at}/data/mine')", write=True) is None
