@@ -9,7 +9,9 @@
     │   └── BindRefused        a server that would be open to others
     ├── RequestInvalid         a request over HTTP that cannot be read
     │   ├── MediaTypeUnsupported
-    │   └── RangeInvalid       behind the end of the object
+    │   ├── RangeInvalid       behind the end of the object
+    │   ├── NotAcceptable      no format that was asked for can be given
+    │   └── KeyReused          an Idempotency-Key that stands for another request
     ├── LakeError              the lake folder itself
     │   ├── LakeUnusable       a file, not writable, not a lake
     │   ├── LakeTooNew         written by a newer version
@@ -24,14 +26,19 @@
     │   ├── ColumnNotFound
     │   ├── SnapshotNotFound
     │   ├── ObjectNotFound
-    │   └── TraceNotFound
+    │   ├── TraceNotFound
+    │   ├── ReportNotFound
+    │   └── RunNotFound        of a report
     ├── AlreadyExists
     ├── Conflict               somebody else changed it meanwhile
-    │   └── PreconditionFailed if_absent or if_match does not hold
+    │   ├── PreconditionFailed if_absent or if_match does not hold
+    │   ├── RequestInFlight    the same request is being worked on
+    │   └── OutcomeUnknown     the server died while it worked on the same request
     ├── KeyInvalid             the text cannot be an object's key
     ├── ObjectTooLarge         larger than the cap of its key prefix
     ├── JournalError           a record that cannot be written, a file that cannot be used
     ├── TraceInvalid           what cannot be a trace: no JSON, an odd uid
+    ├── ReportInvalid          a notebook that is no report, a parameter that does not fit
     ├── FilterInvalid          an unknown field or operator
     ├── QueryError
     │   ├── SyntaxFault        with a caret under the place
@@ -138,6 +145,20 @@ class RangeInvalid(RequestInvalid):
     status = 416
 
 
+class NotAcceptable(RequestInvalid):
+    """The answer has no format that the `Accept` header names."""
+
+    code = "not_acceptable"
+    status = 406
+
+
+class KeyReused(RequestInvalid):
+    """The `Idempotency-Key` was sent before, with another request; nothing was done."""
+
+    code = "idempotency_key_reused"
+    status = 422
+
+
 class LakeError(LakehouseError):
     """Something is wrong with the lake as a whole."""
 
@@ -232,6 +253,18 @@ class TraceNotFound(NotFound):
     code = "trace_not_found"
 
 
+class ReportNotFound(NotFound):
+    """There is no report of that name."""
+
+    code = "report_not_found"
+
+
+class RunNotFound(NotFound):
+    """There is no run with that id."""
+
+    code = "run_not_found"
+
+
 class AlreadyExists(LakehouseError):
     """A thing of that name is there already."""
 
@@ -251,6 +284,18 @@ class PreconditionFailed(Conflict):
 
     code = "precondition_failed"
     status = 412
+
+
+class RequestInFlight(Conflict):
+    """A request with the same `Idempotency-Key` is being worked on; its answer can be asked for in a moment."""
+
+    code = "request_in_flight"
+
+
+class OutcomeUnknown(Conflict):
+    """The server died while it worked on the request with this `Idempotency-Key`; whether it was done must be looked up."""
+
+    code = "outcome_unknown"
 
 
 class KeyInvalid(LakehouseError):
@@ -277,6 +322,12 @@ class TraceInvalid(LakehouseError):
     """What cannot be a trace: content that is no JSON, an odd uid, tag or scope."""
 
     code = "trace_invalid"
+
+
+class ReportInvalid(LakehouseError):
+    """A name, a notebook or a parameter of a report is not as it should be; names it."""
+
+    code = "report_invalid"
 
 
 class FilterInvalid(LakehouseError):

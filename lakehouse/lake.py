@@ -40,6 +40,7 @@ from lakehouse.query.sandbox.pool import Pool
 from lakehouse.query.sandbox.sandbox import Sandbox
 from lakehouse.query.saved import Saved
 from lakehouse.query.script import Parameters
+from lakehouse.reports.reports import Reports
 from lakehouse.storage.caps import CappedStore, ReadOnlyStore
 from lakehouse.storage.local import LocalStore
 
@@ -62,6 +63,7 @@ class Lakehouse:
         maintenance: `compact()`, `expire()`, `clean()` and `run()`.
         saved: queries kept by name, to be built upon.
         pathway: how questions were answered before: traces, found again by words.
+        reports: notebooks with parameters, executed on one snapshot, and what came of them.
         settings: the effective settings.
         snapshot: the snapshot id the lake is pinned to, or None.
     """
@@ -96,6 +98,9 @@ class Lakehouse:
         capped = CappedStore(objects, settings.storage.put_caps, settings.storage.max_put_bytes)
         self.storage: ObjectStore = ReadOnlyStore(capped) if self.read_only else capped
         self.ingest = Ingest(self._database, self.catalog, settings, self._runner, self.storage)
+        self.reports = Reports(
+            path, settings, self.catalog, self.storage, self._database.temp, read_only=self.read_only
+        )
         self.pathway = Recorder(path / PATHWAY_FOLDER, self)
         self._traces = TraceTable(self.pathway, self._database, metadata)
         self._strangers = Pool(path, settings, read_only=self.read_only)
@@ -146,6 +151,7 @@ class Lakehouse:
             principal,
             self.settings,
             self.catalog,
+            version=self.snapshot,
             history=self._history,
             traces=self._traces.lent,
         )
@@ -228,9 +234,10 @@ class Lakehouse:
 
     def cancel(self, query_id: str) -> bool:
         """Stop a query from another thread; False when none of that id is under way."""
-        if (answer := self._strangers.running.get(query_id)) is not None:
-            answer.cancel()
-            return True
+        for (_, name), answer in list(self._strangers.running.items()):
+            if name == query_id and answer is not None:
+                answer.cancel()
+                return True
         return self._runner.cancel(query_id)
 
     def close(self) -> None:
@@ -289,7 +296,8 @@ def open(
 
     Args:
         path: the lake folder; None: `$LAKEHOUSE_PATH`, else `./lake`.
-        at: pin the whole lake to this snapshot id, tagged snapshot or time; it is then read-only.
+        at: pin the whole lake to this snapshot id, tagged snapshot or time; it is then read-only. None: the
+            snapshot in `$LAKEHOUSE_SNAPSHOT` for the lake of `$LAKEHOUSE_PATH`, else the newest at any time.
         read_only: open without the right to write; the lake must exist.
         settings: values by section and key that win over `lakehouse.toml` and the environment,
             such as `{"query": {"max_rows": 1000}}`.
@@ -302,6 +310,8 @@ def open(
     """
     folder = folder_of(path)
     effective = config.load(folder, settings)
+    if at is None and folder == folder_of(None):
+        at = config.snapshot()
     if not is_lake(folder):
         if read_only or at is not None:
             raise LakeUnusable(f"there is no lake at {folder}", hint="create it with lakehouse init, or by opening it")

@@ -215,8 +215,7 @@ class Doctor:
     def _raw(self) -> None:
         """What plain SQLite says of a catalog that DuckLake cannot open."""
         try:
-            with closing(duckdb.connect(config={"threads": 1})) as connection:
-                extensions.load(connection, "sqlite_scanner")
+            with closing(extensions.connect({"threads": 1})) as connection:
                 path = literal(str(self._folder / CATALOG_FILE))
                 connection.execute(f"ATTACH {path} AS raw (TYPE sqlite, READ_ONLY)")
                 rows = connection.execute("FROM sqlite_query('raw', 'PRAGMA integrity_check')").fetchall()

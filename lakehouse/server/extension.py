@@ -79,6 +79,8 @@ def _load_jupyter_server_extension(serverapp: Any) -> None:
     service.on_reload = seal
     listen_to_hangup(service, serverapp)
     talk(serverapp.log)
+    held = service.protection
+    log.info("SQL over HTTP: protection %s: %s", held.level, held.reason)
     atexit.register(service.close)
 
 

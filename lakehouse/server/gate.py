@@ -9,8 +9,8 @@ from tornado import web
 from tornado.httputil import HTTPServerRequest
 from tornado.routing import Matcher
 
-from lakehouse.server.base import encoded, problem
-from lakehouse.server.routing import METHODS
+from lakehouse.server.base import problem
+from lakehouse.server.routing import METHODS, encoded
 from lakehouse.server.service import Service, address_of, log
 from lakehouse.tokens import bearer
 

@@ -177,6 +177,13 @@ def test_an_empty_store(store, tmp_path):
 def test_delete(store):
     for key in ("a", "a/b", "a/b/c"):
         store.put(key, key.encode())
+    with pytest.raises(PreconditionFailed, match="its etag is"):
+        store.delete("a/b", if_match="another")
+    assert store.delete("a/b", if_match=store.head("a/b").etag) is True
+    for gone in ("a/b", "never/there"):
+        with pytest.raises(PreconditionFailed, match="it is gone"):
+            store.delete(gone, if_match="another")
+    store.put("a/b", b"again")
     assert store.delete("a/b") is True
     assert store.delete("a/b") is False
     with pytest.raises(ObjectNotFound):

@@ -7,10 +7,11 @@ import os
 import tempfile
 import threading
 import time
+import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER
 from lakehouse.catalog.lock import LOCK_FILE
@@ -19,6 +20,9 @@ from lakehouse.errors import LakeClosed, LakehouseError, LakeReadOnly, SandboxBu
 from lakehouse.query.sandbox.confine import Policy, Protection, protection
 from lakehouse.query.sandbox.process import ENTRY, FOLDER_PREFIX, Worker
 from lakehouse.query.sandbox.wire import Setup
+
+if TYPE_CHECKING:
+    from lakehouse.query.sandbox.answer import Answer
 
 QUERIES = 500
 """Statements after which a worker is replaced."""
@@ -30,6 +34,7 @@ _GRACE_WRITE = 10.0  # the same, for a statement that may be in the middle of it
 _LONG = 2.0  # seconds after which a query lets others go first
 _LOOK = 0.1  # seconds between looks at those that are busy
 _IDLE = 600.0  # seconds after which a worker that nobody asks is let go
+_SLACK = 64 << 20  # bytes that files may be larger than what is counted in them
 _OVERHEAD = 512 << 20  # bytes of memory for Python and the libraries, beside what queries may take
 
 
@@ -50,8 +55,8 @@ class Pool:
         self._read_only = read_only
         self._entry = entry
         self._temp = Path(settings.storage.temp_directory or folder / "tmp")
-        self.running: dict[str, Any] = {}
-        """The answers under way by their query id."""
+        self.running: dict[tuple[str, str], Answer | None] = {}
+        """The answers under way by their principal and query id; None where one waits for a worker."""
         self._workers: list[Worker] = []
         self._starting: Counter[str] = Counter()
         self._spare = False
@@ -60,6 +65,8 @@ class Pool:
         # A worker dies with the thread that started it (PR_SET_PDEATHSIG), so all are started by one that stays.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="lakehouse-sandbox")
         self._keeper: threading.Thread | None = None
+        # For a lake that nobody closed: the workers die with this process, and their folders go as well.
+        self._finish = weakref.finalize(self, _kill, self._workers)
 
     def acquire(self, principal: str, *, write: bool, timeout: float | None) -> Worker:
         """A ready worker of a principal, which is busy from now on: give it back.
@@ -124,7 +131,8 @@ class Pool:
         """Kill all workers."""
         with self._changed:
             self._closed = True
-            workers, self._workers = self._workers, []
+            workers = list(self._workers)
+            self._workers.clear()
             self._changed.notify_all()
         for worker in workers:
             worker.ending = worker.ending or "closed"
@@ -132,12 +140,21 @@ class Pool:
         self._starter.shutdown(cancel_futures=True)
 
     def _idle(self, principal: str, write: bool) -> Worker | None:
-        idle = [one for one in self._workers if not one.busy and one.write == write]
+        idle = [one for one in self._workers if not one.busy and one.write == write and self._alive(one)]
         own = [one for one in idle if one.principal == principal] or [one for one in idle if one.principal is None]
         return own[-1] if own and self._may(principal) else None
 
+    def _alive(self, worker: Worker) -> bool:
+        """Whether an idle worker is still there: somebody may have killed it."""
+        if worker.process.poll() is None:
+            return True
+        self._workers.remove(worker)
+        worker.kill()
+        return False
+
     def _taken(self, worker: Worker, principal: str) -> Worker:
-        worker.principal, worker.busy, worker.ending, worker.since = principal, True, None, time.monotonic()
+        worker.principal, worker.busy, worker.since = principal, True, time.monotonic()
+        worker.ending = worker.told = None
         self._watch()
         return worker
 
@@ -213,7 +230,7 @@ class Pool:
             write=(str(folder), *((data,) if write else ())),
             change=(lock, *files) if write else (),
             memory=2 * memory + _OVERHEAD,
-            file_size=max(spill, 1 << 40) if write else spill,
+            file_size=1 << 40 if write else spill + _SLACK,  # DuckDB keeps to its own limit first
             open_files=_FILES,
             cpu=_CPU,
         )
@@ -258,7 +275,7 @@ class Pool:
         self._changed.notify_all()
 
     def _keep(self) -> None:
-        quota = parse_size(self._settings.query.sandbox_spill) * 1.1
+        quota = parse_size(self._settings.query.sandbox_spill) + _SLACK
         while True:
             with self._changed:
                 busy = [worker for worker in self._workers if worker.busy]
@@ -274,11 +291,12 @@ class Pool:
     def _look(self, worker: Worker, quota: float) -> None:
         """Stop one that takes too long or too much; kill it when it does not stop."""
         now = time.monotonic()
-        if worker.deadline is not None and now >= worker.deadline:
-            worker.stop("timeout")
-            if now >= worker.deadline + (_GRACE_WRITE if worker.write else _GRACE):
+        if worker.told is not None:
+            if now >= worker.told + (_GRACE_WRITE if worker.write else _GRACE):
                 worker.kill()
-        elif worker.ending is None and now - worker.since > _LONG:
+        elif worker.deadline is not None and now >= worker.deadline:
+            worker.stop("timeout")
+        elif now - worker.since > _LONG:
             if not worker.slow:
                 worker.yield_to_others()
             if worker.spilled() > quota:
@@ -295,6 +313,11 @@ class Pool:
                     continue
                 self._workers.remove(worker)
             worker.kill()
+
+
+def _kill(workers: list[Worker]) -> None:
+    for worker in workers:
+        worker.kill()
 
 
 def _login() -> str:

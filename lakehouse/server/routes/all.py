@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lakehouse.server.routes import admin, catalog, ingest, maintenance, pathway, storage
+from lakehouse.server.routes import admin, catalog, ingest, maintenance, pathway, queries, storage
 from lakehouse.server.routing import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -11,5 +11,6 @@ ROUTES: tuple[Route, ...] = (
     *ingest.ROUTES,
     *maintenance.ROUTES,
     *pathway.ROUTES,
+    *queries.ROUTES,
     *storage.ROUTES,
 )

@@ -8,7 +8,18 @@ from pathlib import Path
 
 import msgspec
 
-from lakehouse.errors import DiskFull, LakehouseError, MediaTypeUnsupported, RequestInvalid
+from lakehouse.errors import (
+    Conflict,
+    DiskFull,
+    IngestError,
+    KeyInvalid,
+    LakehouseError,
+    MediaTypeUnsupported,
+    ObjectNotFound,
+    QueryError,
+    RequestInvalid,
+    SchemaNotFound,
+)
 from lakehouse.ingest.receipt import Contract, Mode, Receipt
 from lakehouse.server.routing import Call, Route
 
@@ -81,6 +92,7 @@ def _ingest(call: Call, source: str | Path, format: str | None) -> Receipt:
         contract=query.contract,
         format=format,
         force=query.force,
+        once=call.name(),
     )
 
 
@@ -105,4 +117,16 @@ def _temporary(call: Call) -> Path:
     return folder
 
 
-ROUTES = (Route("POST", "/ingest", "write", load, query=Load, streams=True),)
+ROUTES = (
+    Route(
+        "POST",
+        "/ingest",
+        "write",
+        load,
+        query=Load,
+        streams=True,
+        refuses=(IngestError, SchemaNotFound, ObjectNotFound, KeyInvalid, Conflict, QueryError, MediaTypeUnsupported),
+        reads=("Content-Type", "Content-Encoding"),
+        counts_once="sure",
+    ),
+)
