@@ -74,6 +74,7 @@ class Sandbox:
         """Why the protection is what it is, in words."""
         return self._pool.protection.reason
 
+    @property
     def workers(self) -> tuple[int, int]:
         """How many processes there are for the SQL of all principals, and how many of them are busy."""
         return self._pool.count()
