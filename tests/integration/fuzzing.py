@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 import re
+import subprocess
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -196,7 +197,11 @@ class _Forgiving(Pool):
     """Keeps a worker after an error, so that what one statement has set up is there for the next."""
 
     def release(self, worker, *, clean):
-        super().release(worker, clean=worker.process.poll() is None)
+        try:
+            worker.process.wait(timeout=0 if clean else 0.05)
+        except subprocess.TimeoutExpired:
+            clean = True
+        super().release(worker, clean=clean)
 
 
 def worker_alone(count: int, seed: int = 0) -> Counter[str]:

@@ -110,7 +110,7 @@ def test_a_refusal_says_what_and_where(gate):
     assert refused(gate.write, "DELETE FROM orders\nRETURNING 1").endswith("(line 2, column 1)")
     with pytest.raises(TableNotFound, match=r"nowhere \(line 1, column 22\)"):
         gate.read("SELECT * FROM orders,nowhere")
-    with pytest.raises(SyntaxFault, match=r"line 2, column 1"):
+    with pytest.raises(SyntaxFault, match=r"line 2, column 6"):
         gate.read("SELECT 1\nFROM FROM")
 
 
