@@ -33,9 +33,13 @@ SCRIPTS = (
     "pathway_kill",
     "long_journal",
     "memories",
+    "observer",
     "retrieval",
     "sandbox",
     "sandbox_fuzz",
+    "reports",
+    "server",
+    "load",
 )
 
 
