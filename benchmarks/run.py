@@ -36,6 +36,7 @@ SCRIPTS = (
     "observer",
     "retrieval",
     "sandbox",
+    "sandbox_fuzz",
     "reports",
     "server",
     "load",
