@@ -16,7 +16,7 @@ SETTINGS = "[query]\nthreads = 1\nsandbox_threads = 1\n[auth]\nmax_failures = 10
 
 def described_api():
     """The description, with half of the requests about what is there: a table, an object and a trace called flights."""
-    schema = schemathesis.openapi.from_dict(described(ROUTES))
+    schema = schemathesis.openapi.from_dict(described(ROUTES)).exclude(path="/observer/stream")  # it has no end
 
     def half(value):
         return zlib.crc32(repr(value).encode("utf-8", "replace")) % 2
