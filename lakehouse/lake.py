@@ -170,6 +170,7 @@ class Lakehouse:
             principal,
             self.settings,
             self.catalog,
+            version=self.snapshot,
             history=self._history,
             traces=self._traces.lent,
         )

@@ -152,6 +152,8 @@ def test_a_warm_worker_sees_every_commit_and_any_snapshot(lake, sandbox):
     assert sandbox.sql("FROM orders ORDER BY id", limit=3).arrow().num_rows == 3
     with pytest.raises(SnapshotNotFound):
         sandbox.sql("FROM few", at=10**6)
+    with lakehouse.open(lake.path, at=first.snapshot) as pinned:
+        assert pinned.sandbox().sql("SELECT count(*) AS n FROM few").arrow().to_pylist() == [{"n": start}]
 
 
 def test_traces_can_be_read(lake, sandbox):

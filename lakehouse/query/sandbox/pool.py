@@ -7,6 +7,7 @@ import os
 import tempfile
 import threading
 import time
+import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 QUERIES = 500
 """Statements after which a worker is replaced."""
+_AHEAD = 100  # statements before that, when its successor is made
 _CPU = 3600  # seconds of processor time in the life of a worker
 _FILES = 1024  # files it may have open
 _PATIENCE = 60.0  # seconds to wait for a worker when there is no timeout
@@ -64,6 +66,8 @@ class Pool:
         # A worker dies with the thread that started it (PR_SET_PDEATHSIG), so all are started by one that stays.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="lakehouse-sandbox")
         self._keeper: threading.Thread | None = None
+        # For a lake that nobody closed: the workers die with this process, and their folders go as well.
+        self._finish = weakref.finalize(self, _kill, self._workers)
 
     def acquire(self, principal: str, *, write: bool, timeout: float | None) -> Worker:
         """A ready worker of a principal, which is busy from now on: give it back.
@@ -115,6 +119,8 @@ class Pool:
                 return
             worker.busy, worker.deadline, worker.since = False, None, time.monotonic()
             if keep and not self._closed:
+                if worker.served == QUERIES - _AHEAD and not worker.write:
+                    self._want_spare()
                 self._changed.notify_all()
                 return
         self._end(worker)
@@ -128,7 +134,8 @@ class Pool:
         """Kill all workers."""
         with self._changed:
             self._closed = True
-            workers, self._workers = self._workers, []
+            workers = list(self._workers)
+            self._workers.clear()
             self._changed.notify_all()
         for worker in workers:
             worker.ending = worker.ending or "closed"
@@ -237,13 +244,16 @@ class Pool:
             if worker in self._workers:
                 self._workers.remove(worker)
             self._changed.notify_all()
-            # Whoever it was will likely ask again: one that is nobody's yet is made in the meantime.
-            wanted = not self._closed and not self._spare and not worker.write
-            wanted = wanted and all(one.principal is not None for one in self._workers)
-            if wanted and len(self._workers) + self._starting.total() < self._settings.query.sandbox_workers:
-                self._spare = True
-                self._starter.submit(self._make_spare)
+            if not worker.write:
+                self._want_spare()  # whoever it was will likely ask again
         worker.kill()
+
+    def _want_spare(self) -> None:
+        """Have a reader made that is nobody's yet, unless there is one, or no room."""
+        wanted = not self._closed and not self._spare and all(one.principal is not None for one in self._workers)
+        if wanted and len(self._workers) + self._starting.total() < self._settings.query.sandbox_workers:
+            self._spare = True
+            self._starter.submit(self._make_spare)
 
     def _make_spare(self) -> None:
         worker: Worker | None = None
@@ -309,6 +319,11 @@ class Pool:
                     continue
                 self._workers.remove(worker)
             worker.kill()
+
+
+def _kill(workers: list[Worker]) -> None:
+    for worker in workers:
+        worker.kill()
 
 
 def _login() -> str:

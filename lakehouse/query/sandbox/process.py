@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import shutil
 import signal
 import socket
@@ -144,6 +145,9 @@ class Worker:
         """Percent done, None when it does not know, and rows sent."""
         with self._asking:
             try:
+                while select.select([self._control], [], [], 0)[0]:  # what it answered too late, the last time
+                    if not self._control.recv(TOLD.size):
+                        return None, 0
                 self._control.sendall(ASK.pack(PROGRESS, self.served))
                 percent, rows = TOLD.unpack(self._control.recv(TOLD.size, socket.MSG_WAITALL))
             except (OSError, ValueError, struct.error):

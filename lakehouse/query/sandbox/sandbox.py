@@ -41,6 +41,7 @@ class Sandbox:
         settings: the lake's.
         catalog: the lake's: it knows what a version means, and what was committed.
         history: where it is noted what was asked; None: nowhere.
+        version: the snapshot that the lake is pinned to; None: it is not.
         traces: lends `pathway.traces` to a worker, see `TraceTable.lent`; None: nobody does.
     """
 
@@ -51,6 +52,7 @@ class Sandbox:
         settings: Settings,
         catalog: Catalog,
         *,
+        version: int | None = None,
         history: History | None = None,
         traces: Callable[[str, Path], tuple[str, ...]] | None = None,
     ) -> None:
@@ -58,6 +60,7 @@ class Sandbox:
         self.principal = principal
         self._settings = settings
         self._catalog = catalog
+        self._version = version
         self._history = history
         self._traces = traces
 
@@ -71,6 +74,7 @@ class Sandbox:
         """Why the protection is what it is, in words."""
         return self._pool.protection.reason
 
+    @property
     def workers(self) -> tuple[int, int]:
         """How many processes there are for the SQL of all principals, and how many of them are busy."""
         return self._pool.count()
@@ -111,7 +115,7 @@ class Sandbox:
             sql,
             params,
             lambda: self._ask(
-                Request(sql, wire.packed(params), None if at is None else self._catalog.resolve(at), limit),
+                Request(sql, wire.packed(params), self._version if at is None else self._catalog.resolve(at), limit),
                 timeout,
                 query_id,
                 begun,
