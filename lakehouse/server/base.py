@@ -301,7 +301,7 @@ class Handler(JupyterHandler):
             if close is not None:
                 await self.service.run(close)
 
-    async def _stream_live(self, answer: Answer, live: AsyncIterator[bytes]) -> None:
+    async def _stream_live(self, answer: Answer[Any], live: AsyncIterator[bytes]) -> None:
         """Write until the reader goes away, the server stops, or there is an end after all."""
         for name, value in answer.headers.items():
             self.set_header(name, value)
@@ -315,6 +315,7 @@ class Handler(JupyterHandler):
         except (StreamClosedError, asyncio.CancelledError):
             log.info("the listener of %s went away", self.request_id)
             self._auto_finish = False
+            self._count("closed")
         except Exception as error:
             self._break_off(error)
         finally:
