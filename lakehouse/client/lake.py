@@ -32,6 +32,7 @@ _ONLY_THERE = {
     "branch": "open a branch where the lake is",
     "backup": "run lakehouse backup where the lake is",
     "doctor": "run lakehouse doctor where the lake is",
+    "reports": "run lakehouse report where the lake is",
     "saved": "compose the SQL here, or keep it as a view",
     "path": "client.url says where the lake is",
 }
