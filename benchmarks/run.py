@@ -19,6 +19,7 @@ from _report import Line, table
 SCRIPTS = (
     "start",
     "auth",
+    "api_fuzz",
     "catalog",
     "commits",
     "ingest_csv",
@@ -33,8 +34,12 @@ SCRIPTS = (
     "pathway_kill",
     "long_journal",
     "memories",
+    "observer",
     "retrieval",
     "sandbox",
+    "reports",
+    "server",
+    "load",
 )
 
 

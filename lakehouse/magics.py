@@ -132,6 +132,7 @@ class Notebook:
         %lake diff VERSION VERSION  what changed between two snapshots
         %lake queries [N]         the last queries on this lake, from anywhere
         %lake saved [NAME]        the saved queries, or the SQL of one
+        %lake run WORKFLOW [NAME=VALUE …]  run a workflow: a stored one, or a .toml file
 
         Options:
           --at VERSION     pin the lake to this snapshot id or time

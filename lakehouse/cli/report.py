@@ -125,8 +125,13 @@ def batch(
             sets.append(msgspec.json.decode(line, type=dict[str, Any]))
         except msgspec.DecodeError as error:
             raise click.UsageError(f"line {number} is no JSON object: {error}") from None
+
+    def told(run: ReportRun) -> None:
+        if not as_json:
+            _line(run)
+
     with opened(path) as lake:
-        done = lake.reports.batch(name, sets, at=at, formats=formats, force=force, workers=workers, told=_line)
+        done = lake.reports.batch(name, sets, at=at, formats=formats, force=force, workers=workers, told=told)
         if as_json:
             print_json(msgspec.to_builtins(done))
         else:

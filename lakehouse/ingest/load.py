@@ -213,9 +213,7 @@ class Ingest:
                 contracts.change(self._catalog, self._database, target, wanted.changes)
         return self._load(source, attempt, target, **how)
 
-    def _load(
-        self, source: Source, attempt: _Attempt, target: Target, *, force: bool, once: str | None
-    ) -> Receipt:
+    def _load(self, source: Source, attempt: _Attempt, target: Target, *, force: bool, once: str | None) -> Receipt:
         note: dict[str, Any] = {
             "source": source.name,
             "table": target.full_name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -103,6 +104,25 @@ def _saved(lake: Lake, rest: Sequence[str]) -> Any:
     return Listing(("name", "sql", "with"), rows, caption)
 
 
+def _run(lake: Lakehouse, rest: Sequence[str]) -> Any:
+    from lakehouse.workflow.progress import Shown
+
+    workflow = lake.workflows.load(rest[0])
+    with Shown(workflow.name, len(workflow.nodes)) as progress:
+        run = lake.workflows.run(workflow, dict(map(_pair, rest[1:])), progress=progress, check=False)
+    return run.checked()
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise LakehouseError(f"'{text}' is not NAME=VALUE", hint="%lake run WORKFLOW NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
 def _number(rest: Sequence[str], default: int, what: str) -> int:
     if not rest:
         return default
@@ -122,4 +142,5 @@ ANSWERS = {
     "diff": Answer("VERSION VERSION", 2, 2, _diff),
     "queries": Answer("[N]", 0, 1, _queries),
     "saved": Answer("[NAME]", 0, 1, _saved),
+    "run": Answer("WORKFLOW [NAME=VALUE …]", 1, 100, _run),
 }

@@ -12,7 +12,7 @@ from lakehouse.errors import ReportInvalid
 
 Kind = Literal["int", "float", "str", "bool", "date", "list", "secret"]
 Format = Literal["html", "pdf"]
-Status = Literal["running", "ok", "failed", "timeout", "cancelled", "interrupted"]
+Status = Literal["queued", "running", "ok", "failed", "timeout", "cancelled", "interrupted"]
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 """What a report may be called: never a path."""

@@ -16,6 +16,7 @@ from lakehouse.reports.model import Report, ReportRun
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
 _STATUS = {
+    "queued": "waiting",
     "running": "running",
     "ok": "complete",
     "failed": "failed",

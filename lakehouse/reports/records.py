@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lakehouse.storage.base import ObjectStore
 
 PREFIX = "reports"
+UNDER_WAY = ("queued", "running")
 _PAGE = 1000
 
 
@@ -106,7 +107,7 @@ class Records:
 
     def cancel(self, id: str) -> bool:
         """Ask for the end of a run, in whatever process it is; False when it is not under way."""
-        if self.get(id).status != "running":
+        if self.get(id).status not in UNDER_WAY:
             return False
         (self._temp / f"{id}.cancel").touch()
         return True
@@ -120,13 +121,13 @@ class Records:
         (self._temp / f"{id}.cancel").unlink(missing_ok=True)
 
     def _seen(self, run: ReportRun) -> ReportRun:
-        if run.status != "running" or self._held(run.id):
+        if run.status not in UNDER_WAY or self._held(run.id):
             return run
         try:  # it may have ended between the two looks
             now = msgspec.json.decode(self.storage.get(key(run.report, run.id, "run.json")), type=ReportRun)
         except ObjectNotFound:
             now = run
-        if now.status != "running":
+        if now.status not in UNDER_WAY:
             return now
         fault = Fault("Interrupted", "the process that ran it has gone")
         return msgspec.structs.replace(run, status="interrupted", error=fault)

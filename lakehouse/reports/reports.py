@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import secrets as random
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +23,7 @@ import msgspec
 
 from lakehouse.errors import LakeReadOnly, ReportInvalid
 from lakehouse.reports import batch, compare, page, running
-from lakehouse.reports.model import Format, Report, ReportRun
+from lakehouse.reports.model import Fault, Format, Report, ReportRun
 from lakehouse.reports.parameters import filled, parsed, written
 from lakehouse.reports.records import Records
 from lakehouse.reports.shelf import Shelf
@@ -33,6 +37,23 @@ if TYPE_CHECKING:
 INPUT, EXECUTED = "input.ipynb", "executed.ipynb"
 _NAMES = {"notebook": "notebook.ipynb", "html": "report.html", "pdf": "report.pdf"}
 Told = Callable[[ReportRun], None]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A run that can begin."""
+
+    report: Report
+    run: ReportRun
+    notebook: Any
+    hidden: dict[str, str]
+    """References of secrets by parameter."""
+    question: str
+    formats: tuple[Format, ...]
+    force: bool
+    limit: float
+    """Seconds until it is ended."""
 
 
 class Reports:
@@ -52,6 +73,8 @@ class Reports:
         self._read_only = read_only
         self._shelf = Shelf(folder, settings.reports.folder)
         self._records = Records(storage, temp)
+        self._closing = threading.Event()
+        self._pool = ThreadPoolExecutor(settings.reports.workers, thread_name_prefix="lakehouse-report")
 
     def list(self) -> list[Report]:
         """All reports, by name."""
@@ -79,7 +102,7 @@ class Reports:
         formats: Sequence[Format] = ("html",),
         force: bool = False,
         timeout: float | None = None,
-        told: Told | None = None,
+        told: Told = lambda _: None,
     ) -> ReportRun:
         """Execute a report and keep what comes of it; a run of the same code, parameters and snapshot is given again.
 
@@ -100,10 +123,9 @@ class Reports:
             SnapshotNotFound: there is no snapshot `at`.
             LakeReadOnly: the lake is read-only, and the run could not be kept.
         """
-        start = self.prepared(name, parameters, at=at, formats=formats, force=force, timeout=timeout)
-        return start(told or (lambda _: None))
+        return self._go(self._prepared(name, parameters, at, formats, force, timeout), told)
 
-    def prepared(
+    def start(
         self,
         name: str,
         parameters: Mapping[str, Any] | None = None,
@@ -112,41 +134,31 @@ class Reports:
         formats: Sequence[Format] = ("html",),
         force: bool = False,
         timeout: float | None = None,
-        id: str | None = None,
-    ) -> Callable[[Told], ReportRun]:
-        """Like `run`, checked but not begun: what is returned runs it, so that a server can answer first."""
-        if self._read_only:
-            raise LakeReadOnly("a run of a report cannot be kept in a read-only lake", hint="open it for writing")
-        if strangers := [one for one in formats if one not in ("html", "pdf")]:
-            raise ReportInvalid(f"{strangers[0]!r:.40} is no format of a report", hint="html or pdf")
-        notebook = self._shelf.notebook(name)
-        report = self._shelf.report(name, notebook)
-        values = filled(report.parameters, parameters or {}, f"the report '{name}'")
-        hidden = {p.name: values[p.name] for p in report.parameters if p.kind == "secret" and values[p.name]}
-        running.secrets(hidden, os.environ)
-        snapshot = self._catalog.current_snapshot().id if at is None else self._catalog.resolve(at)
-        question = hashlib.sha256(json.dumps([report.code, values, snapshot], sort_keys=True).encode()).hexdigest()
-        ready = written(notebook, values)
-        run = ReportRun(
-            id or new_id(name),
-            name,
-            "running",
-            snapshot,
-            values,
-            report.code,
-            datetime.now(UTC),
-            cells=len(ready.cells),
-        )
-        limit = self._settings.reports.timeout if timeout is None else timeout
+    ) -> ReportRun:
+        """Like `run`, without waiting: `get(run.id)` says how it stands; a few run at once (`reports.workers`)."""
+        prepared = self._prepared(name, parameters, at, formats, force, timeout)
+        stored = self._stored(prepared)
+        if stored is not None:
+            return self._formatted(prepared.report, stored, formats)
+        held = ExitStack()
+        held.enter_context(self._records.alone(prepared.run.id))
+        run = self._records.save(msgspec.structs.replace(prepared.run, status="queued"))
 
-        def start(told: Told) -> ReportRun:
-            with self._records.alone(question):
-                stored = None if force else self._records.answer(name, question)
-                if stored is not None and stored.status == "ok":
-                    return self._formatted(report, stored, formats)
-                return self._executed(report, run, ready, hidden, question, formats, limit, told)
+        def work() -> None:
+            with held:
+                try:
+                    self._go(prepared, lambda _: None, held=True)
+                except Exception as error:  # there is nobody to raise it to but the run's own record
+                    log.warning("the run %s could not be done: %s", run.id, error)
+                    fault = Fault(type(error).__name__, str(error))
+                    self._records.save(msgspec.structs.replace(run, status="failed", error=fault))
 
-        return start
+        try:
+            self._pool.submit(work)
+        except BaseException:
+            held.close()
+            raise
+        return run
 
     def get(self, id: str) -> ReportRun:
         """A run by its id.
@@ -173,7 +185,7 @@ class Reports:
         formats: Sequence[Format] = ("html",),
         force: bool = False,
         workers: int | None = None,
-        told: Told | None = None,
+        told: Told = lambda _: None,
     ) -> batch.Batch:
         """Run one report for many sets of parameters on one snapshot, with a page that lists the runs.
 
@@ -184,16 +196,15 @@ class Reports:
             ReportInvalid: a set of parameters does not fit; nothing was run.
         """
         snapshot = self._catalog.current_snapshot().id if at is None else self._catalog.resolve(at)
-        starts = [self.prepared(name, one, at=snapshot, formats=formats, force=force) for one in parameters]
+        prepared = [self._prepared(name, one, snapshot, formats, force, None) for one in parameters]
 
-        def finished(start: Callable[[Told], ReportRun]) -> ReportRun:
-            run = start(lambda _: None)
-            if told is not None:
-                told(run)
+        def finished(one: _Prepared) -> ReportRun:
+            run = self._go(one, lambda _: None)
+            told(run)
             return run
 
         with ThreadPoolExecutor(workers or self._settings.reports.workers) as pool:
-            runs = [*pool.map(finished, starts)]
+            runs = [*pool.map(finished, prepared)]
         return batch.summed(self._records, self.describe(name), snapshot, runs)
 
     def compare(self, run_a: str, run_b: str) -> compare.Comparison:
@@ -205,56 +216,96 @@ class Reports:
         """
         return compare.compared(self._records, self.get(run_a), self.get(run_b))
 
-    def _executed(
+    def close(self) -> None:
+        """End the runs of this process; what they have is kept, as for one that was cancelled."""
+        self._closing.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _prepared(
         self,
-        report: Report,
-        run: ReportRun,
-        notebook: Any,
-        hidden: Mapping[str, str],
-        question: str,
+        name: str,
+        parameters: Mapping[str, Any] | None,
+        at: Version | None,
         formats: Sequence[Format],
-        limit: float,
-        told: Told,
-    ) -> ReportRun:
+        force: bool,
+        timeout: float | None,
+    ) -> _Prepared:
+        """A run with everything checked that can be before it begins."""
+        if self._read_only:
+            raise LakeReadOnly("a run of a report cannot be kept in a read-only lake", hint="open it for writing")
+        if strangers := [one for one in formats if one not in ("html", "pdf")]:
+            raise ReportInvalid(f"{strangers[0]!r:.40} is no format of a report", hint="html or pdf")
+        notebook = self._shelf.notebook(name)
+        report = self._shelf.report(name, notebook)
+        values = filled(report.parameters, parameters or {}, f"the report '{name}'")
+        hidden = {p.name: values[p.name] for p in report.parameters if p.kind == "secret" and values[p.name]}
+        running.secrets(hidden, os.environ)
+        snapshot = self._catalog.current_snapshot().id if at is None else self._catalog.resolve(at)
+        question = hashlib.sha256(json.dumps([report.code, values, snapshot], sort_keys=True).encode()).hexdigest()
+        ready = written(notebook, values)
+        now = datetime.now(UTC)
+        run = ReportRun(_new_id(name), name, "running", snapshot, values, report.code, now, cells=len(ready.cells))
+        limit = self._settings.reports.timeout if timeout is None else timeout
+        return _Prepared(report, run, ready, hidden, question, tuple(formats), force, limit)
+
+    def _stored(self, prepared: _Prepared) -> ReportRun | None:
+        """The run from before that answers the same question."""
+        if prepared.force:
+            return None
+        found = self._records.answer(prepared.run.report, prepared.question)
+        return found if found is not None and found.status == "ok" else None
+
+    def _go(self, prepared: _Prepared, told: Told, *, held: bool = False) -> ReportRun:
+        """The answer of a run, from before or executed now; `held`: its record and its lock are there already."""
+        with self._records.alone(prepared.question):
+            stored = self._stored(prepared)
+            if stored is None:
+                with nullcontext() if held else self._records.alone(prepared.run.id):
+                    return self._executed(prepared, told)
+            answer = self._formatted(prepared.report, stored, prepared.formats)
+            if held:  # somebody else answered the question meanwhile
+                self._records.save(msgspec.structs.replace(answer, id=prepared.run.id, started=prepared.run.started))
+            return answer
+
+    def _executed(self, prepared: _Prepared, told: Told) -> ReportRun:
         import nbformat
 
         started = time.monotonic()
-        with self._records.alone(run.id):
+        run = self._records.save(prepared.run)
+        self._temp.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="report-", dir=self._temp))
+        try:
+            nbformat.write(prepared.notebook, folder / INPUT)
+            env = running.environment(self._folder, run.snapshot, prepared.hidden, os.environ)
+
+            def step(cell: int, cells: int) -> None:
+                nonlocal run
+                run = msgspec.structs.replace(run, cell=cell, cells=cells, seconds=time.monotonic() - started)
+                told(self._records.save(run))
+
+            end, fault = running.execute(
+                folder,
+                env,
+                timeout=prepared.limit,
+                most=self._settings.reports.max_output_bytes,
+                told=step,
+                cancelled=lambda: self._closing.is_set() or self._records.cancelled(run.id),
+            )
+            result = _result(folder, prepared.notebook)
+            values = running.secrets(prepared.hidden, os.environ).values()
+            content = _masked(nbformat.writes(result), values)
+            if fault is not None:
+                place = fault.cell if fault.cell is not None else _place(result)
+                fault = msgspec.structs.replace(fault, message=_masked(fault.message, values), cell=place)
+            run = msgspec.structs.replace(run, status=end, error=fault, seconds=time.monotonic() - started)
+            run = self._kept(run, "notebook", content.encode())
+            run = self._formatted(prepared.report, run, prepared.formats, fresh=True)
             run = self._records.save(run)
-            self._temp.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix="report-", dir=self._temp))
-            try:
-                nbformat.write(notebook, folder / INPUT)
-                env = running.environment(self._folder, run.snapshot, hidden, os.environ)
-
-                def step(cell: int, cells: int) -> None:
-                    nonlocal run
-                    run = msgspec.structs.replace(run, cell=cell, cells=cells, seconds=time.monotonic() - started)
-                    told(self._records.save(run))
-
-                end, fault = running.execute(
-                    folder,
-                    env,
-                    timeout=limit,
-                    most=self._settings.reports.max_output_bytes,
-                    told=step,
-                    cancelled=lambda: self._records.cancelled(run.id),
-                )
-                result = _result(folder, notebook)
-                values = running.secrets(hidden, os.environ).values()
-                content = _masked(nbformat.writes(result), values)
-                if fault is not None:
-                    fault = msgspec.structs.replace(fault, message=_masked(fault.message, values))
-                    fault = fault if fault.cell is not None else msgspec.structs.replace(fault, cell=_place(result))
-                run = msgspec.structs.replace(run, status=end, error=fault, seconds=time.monotonic() - started)
-                run = self._kept(run, "notebook", content.encode())
-                run = self._formatted(report, run, formats, fresh=True)
-                run = self._records.save(run)
-            finally:
-                self._records.forget_cancel(run.id)
-                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            self._records.forget_cancel(run.id)
+            shutil.rmtree(folder, ignore_errors=True)
         if run.status == "ok":
-            self._records.answered(run, question)
+            self._records.answered(run, prepared.question)
         told(run)
         return run
 
@@ -279,7 +330,7 @@ class Reports:
         return msgspec.structs.replace(run, artefacts={**run.artefacts, what: key})
 
 
-def new_id(name: str) -> str:
+def _new_id(name: str) -> str:
     """An id for a run; ids of one report sort by time."""
     return f"{name}--{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{random.token_hex(3)}"
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import CancelledError
 from functools import partial
 from http.client import responses
@@ -28,7 +28,9 @@ T = TypeVar("T")
 JSON_LIMIT = 16 << 20
 """Bytes of a body that is decoded whole."""
 _DRAIN = 4 << 20  # of a refused body this much is still read, so that the sender gets to read the refusal
-_PATIENCE = 60.0  # seconds
+_HEARING_OUT = 10.0  # seconds for it
+_PATIENCE = 60.0  # seconds between two pieces of a body
+_AS_LONG_AS_IT_COMES = float(1 << 31)  # seconds for a whole body that is worked on as it comes
 _CODES = {
     400: "request_invalid", 401: "unauthenticated", 403: "forbidden", 404: "not_found", 405: "method_not_allowed",
     413: "body_too_large", 415: "media_type_unsupported", 416: "range_invalid", 500: "internal_error",
@@ -52,6 +54,7 @@ class Handler(JupyterHandler):
     _error: LakehouseError | web.HTTPError | None = None
     _stream: Body | None = None
     _work: asyncio.Task[Any] | None = None
+    _live: asyncio.Task[Any] | None = None
     _dropped = 0
     _sent = 0
     _counted = False
@@ -86,6 +89,7 @@ class Handler(JupyterHandler):
                 self._refuse(error, close=True)
             else:
                 self._error = error
+                self.request.connection.set_body_timeout(_HEARING_OUT)  # type: ignore[union-attr]
 
     async def _admit(self) -> None:
         await super().prepare()
@@ -96,11 +100,14 @@ class Handler(JupyterHandler):
             raise web.HTTPError(405)
         self._query = {name: values for name, values in self.request.query_arguments.items() if name != "token"}
         query = decoded_query(self._query, self.route.query)
+        self.service.admit(self.request)
         self.request.connection.set_max_body_size(1 << 62)  # type: ignore[union-attr] # ours is kept below
+        if self.route.streams:
+            self.request.connection.set_body_timeout(_AS_LONG_AS_IT_COMES)  # type: ignore[union-attr]
         if self.route.streams:
             self._stream = Body(_PATIENCE)
             self._work = asyncio.ensure_future(
-                self.service.run(partial(performed, self.route, self._call(query, None)))
+                self.service.run(partial(performed, self.route, self._call(query, None)), upload=True)
             )
             self._work.add_done_callback(self._worked)
             return
@@ -176,6 +183,8 @@ class Handler(JupyterHandler):
             self._count("closed")
         for work in self._when_gone:
             self.service.soon(work)
+        if self._live is not None:
+            self._live.cancel()
 
     async def _dispatch(self, *_: str, **__: str) -> None:
         self._dispatched = True
@@ -260,6 +269,9 @@ class Handler(JupyterHandler):
         if answer.chunks is not None:
             await self._stream_out(answer, answer.chunks)
             return
+        if answer.live is not None:
+            await self._stream_live(answer, answer.live)
+            return
         for name, value in answer.headers.items():
             self.set_header(name, value)
         if answer.status in (204, 304):
@@ -288,6 +300,27 @@ class Handler(JupyterHandler):
             close = getattr(chunks, "close", None)
             if close is not None:
                 await self.service.run(close)
+
+    async def _stream_live(self, answer: Answer[Any], live: AsyncIterator[bytes]) -> None:
+        """Write until the reader goes away, the server stops, or there is an end after all."""
+        for name, value in answer.headers.items():
+            self.set_header(name, value)
+        self._live = asyncio.current_task()
+        try:
+            if self.request.method != "HEAD":
+                async for chunk in live:
+                    self.write(chunk)
+                    await self.flush()
+            await self.finish()
+        except (StreamClosedError, asyncio.CancelledError):
+            log.info("the listener of %s went away", self.request_id)
+            self._auto_finish = False
+            self._count("closed")
+        except Exception as error:
+            self._break_off(error)
+        finally:
+            self._live = None
+            await live.aclose()  # type: ignore[attr-defined]
 
     def _refuse(self, error: LakehouseError | web.HTTPError, *, close: bool = False) -> None:
         """Answer with an error; `close` says that the rest of the body is not read, so the connection ends."""

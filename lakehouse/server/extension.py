@@ -23,6 +23,7 @@ from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.server.base import Handler
 from lakehouse.server.gate import Gate, Refusal
 from lakehouse.server.identity import LakehouseIdentityProvider
+from lakehouse.server.lobby import Lobby
 from lakehouse.server.routes import health
 from lakehouse.server.routes.all import ROUTES
 from lakehouse.server.routing import BASE, audited
@@ -84,10 +85,20 @@ def _load_jupyter_server_extension(serverapp: Any) -> None:
 
     service.on_reload = reloaded
     listen_to_hangup(service, serverapp)
+    serverapp.io_loop.add_callback(open_lobby, serverapp)  # the server is made after this, and listens after that
     talk(serverapp.log)
     held = service.protection
     log.info("SQL over HTTP: protection %s: %s", held.level, held.reason)
     atexit.register(service.close)
+
+
+@stops_the_start
+def open_lobby(serverapp: Any) -> None:
+    """Let nobody keep others out by waiting."""
+    server = getattr(serverapp, "_http_server", None)  # there is none where somebody else listens
+    if server is not None:
+        serverapp.lakehouse_service.lobby = lobby = Lobby()
+        lobby.watch(server)
 
 
 def check_files(app: Any) -> None:

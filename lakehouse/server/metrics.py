@@ -89,6 +89,10 @@ class _Lake(Collector):
         service = self._service
         wrong = service.guard.attempts.total
         yield CounterMetricFamily("lakehouse_auth_failures", "Wrong tokens since the start.", value=wrong)
+        if service.lobby is not None:
+            waiting, away = len(service.lobby), service.lobby.turned_away
+            yield GaugeMetricFamily("lakehouse_connections_waiting", "Connections without a request.", value=waiting)
+            yield CounterMetricFamily("lakehouse_connections_turned_away", "Closed for newer ones.", value=away)
         up = 1
         for family in (self._snapshot, self._journals, self._queries):
             try:

@@ -7,10 +7,11 @@ import os
 import tempfile
 import threading
 import time
+import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER
 from lakehouse.catalog.lock import LOCK_FILE
@@ -20,8 +21,12 @@ from lakehouse.query.sandbox.confine import Policy, Protection, protection
 from lakehouse.query.sandbox.process import ENTRY, FOLDER_PREFIX, Worker
 from lakehouse.query.sandbox.wire import Setup
 
+if TYPE_CHECKING:
+    from lakehouse.query.sandbox.answer import Answer
+
 QUERIES = 500
 """Statements after which a worker is replaced."""
+_AHEAD = 100  # statements before that, when its successor is made
 _CPU = 3600  # seconds of processor time in the life of a worker
 _FILES = 1024  # files it may have open
 _PATIENCE = 60.0  # seconds to wait for a worker when there is no timeout
@@ -30,6 +35,7 @@ _GRACE_WRITE = 10.0  # the same, for a statement that may be in the middle of it
 _LONG = 2.0  # seconds after which a query lets others go first
 _LOOK = 0.1  # seconds between looks at those that are busy
 _IDLE = 600.0  # seconds after which a worker that nobody asks is let go
+_SLACK = 64 << 20  # bytes that files may be larger than what is counted in them
 _OVERHEAD = 512 << 20  # bytes of memory for Python and the libraries, beside what queries may take
 
 
@@ -50,8 +56,8 @@ class Pool:
         self._read_only = read_only
         self._entry = entry
         self._temp = Path(settings.storage.temp_directory or folder / "tmp")
-        self.running: dict[str, Any] = {}
-        """The answers under way by their query id."""
+        self.running: dict[tuple[str, str], Answer | None] = {}
+        """The answers under way by their principal and query id; None where one waits for a worker."""
         self._workers: list[Worker] = []
         self._starting: Counter[str] = Counter()
         self._spare = False
@@ -60,6 +66,8 @@ class Pool:
         # A worker dies with the thread that started it (PR_SET_PDEATHSIG), so all are started by one that stays.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="lakehouse-sandbox")
         self._keeper: threading.Thread | None = None
+        # For a lake that nobody closed: the workers die with this process, and their folders go as well.
+        self._finish = weakref.finalize(self, _kill, self._workers)
 
     def acquire(self, principal: str, *, write: bool, timeout: float | None) -> Worker:
         """A ready worker of a principal, which is busy from now on: give it back.
@@ -111,6 +119,8 @@ class Pool:
                 return
             worker.busy, worker.deadline, worker.since = False, None, time.monotonic()
             if keep and not self._closed:
+                if worker.served == QUERIES - _AHEAD and not worker.write:
+                    self._want_spare()
                 self._changed.notify_all()
                 return
         self._end(worker)
@@ -124,7 +134,8 @@ class Pool:
         """Kill all workers."""
         with self._changed:
             self._closed = True
-            workers, self._workers = self._workers, []
+            workers = list(self._workers)
+            self._workers.clear()
             self._changed.notify_all()
         for worker in workers:
             worker.ending = worker.ending or "closed"
@@ -132,12 +143,21 @@ class Pool:
         self._starter.shutdown(cancel_futures=True)
 
     def _idle(self, principal: str, write: bool) -> Worker | None:
-        idle = [one for one in self._workers if not one.busy and one.write == write]
+        idle = [one for one in self._workers if not one.busy and one.write == write and self._alive(one)]
         own = [one for one in idle if one.principal == principal] or [one for one in idle if one.principal is None]
         return own[-1] if own and self._may(principal) else None
 
+    def _alive(self, worker: Worker) -> bool:
+        """Whether an idle worker is still there: somebody may have killed it."""
+        if worker.process.poll() is None:
+            return True
+        self._workers.remove(worker)
+        worker.kill()
+        return False
+
     def _taken(self, worker: Worker, principal: str) -> Worker:
-        worker.principal, worker.busy, worker.ending, worker.since = principal, True, None, time.monotonic()
+        worker.principal, worker.busy, worker.since = principal, True, time.monotonic()
+        worker.ending = worker.told = None
         self._watch()
         return worker
 
@@ -213,7 +233,7 @@ class Pool:
             write=(str(folder), *((data,) if write else ())),
             change=(lock, *files) if write else (),
             memory=2 * memory + _OVERHEAD,
-            file_size=max(spill, 1 << 40) if write else spill,
+            file_size=1 << 40 if write else spill + _SLACK,  # DuckDB keeps to its own limit first
             open_files=_FILES,
             cpu=_CPU,
         )
@@ -224,13 +244,16 @@ class Pool:
             if worker in self._workers:
                 self._workers.remove(worker)
             self._changed.notify_all()
-            # Whoever it was will likely ask again: one that is nobody's yet is made in the meantime.
-            wanted = not self._closed and not self._spare and not worker.write
-            wanted = wanted and all(one.principal is not None for one in self._workers)
-            if wanted and len(self._workers) + self._starting.total() < self._settings.query.sandbox_workers:
-                self._spare = True
-                self._starter.submit(self._make_spare)
+            if not worker.write:
+                self._want_spare()  # whoever it was will likely ask again
         worker.kill()
+
+    def _want_spare(self) -> None:
+        """Have a reader made that is nobody's yet, unless there is one, or no room."""
+        wanted = not self._closed and not self._spare and all(one.principal is not None for one in self._workers)
+        if wanted and len(self._workers) + self._starting.total() < self._settings.query.sandbox_workers:
+            self._spare = True
+            self._starter.submit(self._make_spare)
 
     def _make_spare(self) -> None:
         worker: Worker | None = None
@@ -258,7 +281,7 @@ class Pool:
         self._changed.notify_all()
 
     def _keep(self) -> None:
-        quota = parse_size(self._settings.query.sandbox_spill) * 1.1
+        quota = parse_size(self._settings.query.sandbox_spill) + _SLACK
         while True:
             with self._changed:
                 busy = [worker for worker in self._workers if worker.busy]
@@ -274,11 +297,12 @@ class Pool:
     def _look(self, worker: Worker, quota: float) -> None:
         """Stop one that takes too long or too much; kill it when it does not stop."""
         now = time.monotonic()
-        if worker.deadline is not None and now >= worker.deadline:
-            worker.stop("timeout")
-            if now >= worker.deadline + (_GRACE_WRITE if worker.write else _GRACE):
+        if worker.told is not None:
+            if now >= worker.told + (_GRACE_WRITE if worker.write else _GRACE):
                 worker.kill()
-        elif worker.ending is None and now - worker.since > _LONG:
+        elif worker.deadline is not None and now >= worker.deadline:
+            worker.stop("timeout")
+        elif now - worker.since > _LONG:
             if not worker.slow:
                 worker.yield_to_others()
             if worker.spilled() > quota:
@@ -295,6 +319,11 @@ class Pool:
                     continue
                 self._workers.remove(worker)
             worker.kill()
+
+
+def _kill(workers: list[Worker]) -> None:
+    for worker in workers:
+        worker.kill()
 
 
 def _login() -> str:

@@ -27,6 +27,7 @@ ASK = struct.Struct("<cI")
 TOLD = struct.Struct("<dQ")
 """The answer to `PROGRESS`: percent, and rows sent."""
 CANCEL, PROGRESS = b"c", b"p"
+_HARMLESS = frozenset({"column_not_found", "table_not_found", "sql_syntax"})  # DuckDB says so before it runs anything
 _AGAIN = 0.02  # seconds after which a query that was told to stop is told again
 
 Frame = tuple[int, Any]
@@ -112,7 +113,7 @@ def _serve(channel: Channel, line: _Line, request: Request, setup: Setup) -> Non
         raise
     except Exception as error:
         line.end()
-        channel.say(wire.FAULT, _fault(error, setup, clean=not runs.touched))
+        channel.say(wire.FAULT, _fault(error, setup, clean=not runs.touched or getattr(error, "code", "") in _HARMLESS))
         return
     line.end()
     channel.say(wire.END, End(line.rows, time.perf_counter() - started))
@@ -174,12 +175,16 @@ def _fault(error: Exception, setup: Setup, *, clean: bool) -> Fault:
         if isinstance(error, MemoryError):
             return Fault("query_memory", "the query needs more memory than allowed", "select fewer rows or columns")
         return Fault("query_failed", _without_paths(f"the worker failed: {kind}", setup), None)
+    if error.code == "disk_full" and "File too large" in error.message:  # RLIMIT_FSIZE: DuckDB overran its own limit
+        return Fault(
+            "query_memory", "the query spilled more to disk than allowed (query.sandbox_spill)", "select fewer rows"
+        )
     hint = _without_paths(error.hint, setup) if error.hint else None
     return Fault(error.code, _without_paths(error.message, setup), hint, clean=clean)
 
 
 def _without_paths(text: str, setup: Setup) -> str:
-    places = [(path, "the spill folder") for path in setup.policy.write if not path.startswith(setup.folder)]
-    for path, name in [*places, (setup.folder, "lake"), (sys.prefix, "python"), (sys.base_prefix, "python")]:
+    spill = setup.settings["storage"]["temp_directory"]
+    for path, name in ((spill, "spill"), (setup.folder, "lake"), (sys.prefix, "python"), (sys.base_prefix, "python")):
         text = text.replace(path, name)
     return text
