@@ -432,7 +432,18 @@ def test_values_that_cannot_be_sent(client, fake):
 
 
 def test_what_only_a_lake_can(client, fake, tmp_path):
-    for name in ("transaction", "branch", "backup", "doctor", "saved", "path", "observer", "reports", "sandbox"):
+    for name in (
+        "transaction",
+        "branch",
+        "backup",
+        "doctor",
+        "saved",
+        "path",
+        "observer",
+        "reports",
+        "sandbox",
+        "workflows",
+    ):
         with pytest.raises(NotRemote) as caught:
             getattr(client, name)
         assert caught.value.hint
