@@ -179,7 +179,7 @@ def test_objects_that_are_too_large(lake):
     with pytest.raises(ObjectTooLarge):
         lake.storage.put("small/x", b"x" * 11)
     with pytest.raises(ObjectTooLarge):  # refused while most of it is still to come
-        lake.storage.put("small/x", (b"x" * (1 << 20) for _ in range(64)))
+        lake.storage.put("small/x", (b"x" * (1 << 20) for _ in range(16)))
     assert lake.storage.put("small/x", b"x" * 10).size == 10
 
 
