@@ -104,7 +104,7 @@ def _saved(lake: Lake, rest: Sequence[str]) -> Any:
     return Listing(("name", "sql", "with"), rows, caption)
 
 
-def _run(lake: Lakehouse, rest: Sequence[str]) -> Any:
+def _run(lake: Lake, rest: Sequence[str]) -> Any:
     from lakehouse.workflow.progress import Shown
 
     workflow = lake.workflows.load(rest[0])
