@@ -35,6 +35,7 @@ SCRIPTS = (
     "memories",
     "retrieval",
     "sandbox",
+    "reports",
     "server",
     "load",
 )

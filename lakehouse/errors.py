@@ -26,7 +26,9 @@
     │   ├── ColumnNotFound
     │   ├── SnapshotNotFound
     │   ├── ObjectNotFound
-    │   └── TraceNotFound
+    │   ├── TraceNotFound
+    │   ├── ReportNotFound
+    │   └── RunNotFound        of a report
     ├── AlreadyExists
     ├── Conflict               somebody else changed it meanwhile
     │   ├── PreconditionFailed if_absent or if_match does not hold
@@ -36,6 +38,7 @@
     ├── ObjectTooLarge         larger than the cap of its key prefix
     ├── JournalError           a record that cannot be written, a file that cannot be used
     ├── TraceInvalid           what cannot be a trace: no JSON, an odd uid
+    ├── ReportInvalid          a notebook that is no report, a parameter that does not fit
     ├── FilterInvalid          an unknown field or operator
     ├── QueryError
     │   ├── SyntaxFault        with a caret under the place
@@ -250,6 +253,18 @@ class TraceNotFound(NotFound):
     code = "trace_not_found"
 
 
+class ReportNotFound(NotFound):
+    """There is no report of that name."""
+
+    code = "report_not_found"
+
+
+class RunNotFound(NotFound):
+    """There is no run with that id."""
+
+    code = "run_not_found"
+
+
 class AlreadyExists(LakehouseError):
     """A thing of that name is there already."""
 
@@ -309,6 +324,12 @@ class TraceInvalid(LakehouseError):
     code = "trace_invalid"
 
 
+class ReportInvalid(LakehouseError):
+    """A name, a notebook or a parameter of a report is not as it should be; names it."""
+
+    code = "report_invalid"
+
+
 class FilterInvalid(LakehouseError):
     """A filter names an unknown field or operator, or compares what cannot be compared."""
 
@@ -341,7 +362,7 @@ class SqlRefused(QueryError):
 
 
 class SandboxUnavailable(QueryError):
-    """This machine cannot hold SQL from strangers, and the settings do not allow the gate alone."""
+    """SQL from strangers cannot be held on this machine, and the settings do not allow the gate alone."""
 
     code = "sandbox_unavailable"
     status = 503

@@ -58,6 +58,7 @@ class Handler(JupyterHandler):
     _sent = 0
     _counted = False
     _gone = False
+    _dispatched = False
 
     def initialize(self, routes: dict[str, Route], service: Service) -> None:
         self.routes, self.service = routes, service
@@ -177,10 +178,13 @@ class Handler(JupyterHandler):
         if self._stream is not None:
             self._stream.end(RequestInvalid("the sender went away before the end of the body"))
         self._gone = True
+        if not self._dispatched:  # the body never came to its end, so nobody will answer
+            self._count("closed")
         for work in self._when_gone:
             self.service.soon(work)
 
     async def _dispatch(self, *_: str, **__: str) -> None:
+        self._dispatched = True
         try:
             if self._error is not None:
                 raise self._error
@@ -281,7 +285,7 @@ class Handler(JupyterHandler):
             await self.finish()
         except StreamClosedError:
             log.info("the reader of %s went away", self.request_id)
-            self.on_finish()
+            self._count("closed")
         except Exception as error:
             if not self._headers_written:
                 raise
@@ -316,7 +320,7 @@ class Handler(JupyterHandler):
         self._auto_finish = False
         with contextlib.suppress(Exception):
             self.request.connection.detach().close()  # type: ignore[union-attr]
-        self.on_finish()
+        self._count("closed")
 
     def clear_problem_headers(self, status: int) -> None:
         """What an error says in headers."""
@@ -350,17 +354,19 @@ class Handler(JupyterHandler):
         super().write(chunk)
 
     def on_finish(self) -> None:
-        """Count the request, once; also one that broke off."""
+        """The answer has gone out."""
         super().on_finish()
+        self._count(str(self.get_status()))
+
+    def _count(self, status: str) -> None:
+        """Count the request, once; `closed` when it broke off."""
         if self._counted:
             return
         self._counted = True
         method = self.request.method if self.request.method in METHODS else "other"
         path = next((route.path for route in self.routes.values()), "none")
         received = self._dropped + (len(self._content) if self._stream is None else self._stream.size)
-        self.service.metrics.ended(
-            str(method), path, self.get_status(), self.request.request_time(), received, self._sent
-        )
+        self.service.metrics.ended(str(method), path, status, self.request.request_time(), received, self._sent)
 
     def compute_etag(self) -> None:
         """Routes say themselves what an ETag is."""

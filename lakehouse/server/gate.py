@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import uuid
 from typing import Any, ClassVar
+from weakref import WeakSet
 
 from tornado import web
 from tornado.httputil import HTTPServerRequest
+from tornado.iostream import IOStream
 from tornado.routing import Matcher
 
 from lakehouse.server.base import problem
@@ -32,6 +34,7 @@ class Gate(Matcher):
 
     def __init__(self, service: Service, base: str) -> None:
         self._service = service
+        self._sockets: WeakSet[IOStream] = WeakSet()
         self._ours = (f"{base}/lakehouse/", f"{base}/health")
 
     def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
@@ -49,7 +52,14 @@ class Gate(Matcher):
                 return {"target_kwargs": {"detail": "a token of the lake opens the lake's routes only"}}
         if not request.path.startswith(self._ours):
             self._service.admit(request)  # Jupyter finds out itself who it is
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            self._sockets.add(request.connection.stream)  # type: ignore[union-attr] # of HTTP/1, the only one there is
         return None
+
+    def end_sockets(self) -> None:
+        """End every open websocket: whoever still may opens another one. Called on the event loop."""
+        for stream in list(self._sockets):
+            stream.close()
 
 
 class Refusal(web.RequestHandler):

@@ -8,14 +8,16 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lakehouse import config
-from lakehouse.auth import Attempts, Guard
+from lakehouse.auth import Attempts, Guard, is_loopback
 from lakehouse.errors import ConfigError, TooManyAttempts, Unauthenticated
 from lakehouse.folder import exists, folder_of
 from lakehouse.lake import open
+from lakehouse.query.sandbox.confine import Protection, protection
 from lakehouse.server.asked import Register
 from lakehouse.server.audit import Audit
 from lakehouse.server.metrics import Metrics
@@ -114,6 +116,17 @@ class Service:
                 # A read must not leave an empty lake behind: opening a missing one for reading says so.
                 self._lake = open(self.folder, read_only=missing, settings={"query": {"progress": False}})
             return self._lake
+
+    @cached_property
+    def protection(self) -> Protection:
+        """What holds SQL from strangers on this machine."""
+        return protection(config.load(self.folder).query.sandbox)
+
+    @property
+    def sql_served(self) -> bool:
+        """Whether SQL is: the gate alone will do for this machine only."""
+        level = self.protection.level
+        return level == "full" or (level == "gate-only" and is_loopback(self.host))
 
     async def run(self, work: Callable[[], T], *, waits: bool = False, upload: bool = False) -> T:
         """The result of `work`, run in a thread: nothing that waits runs on the event loop.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lakehouse.server.routes import admin, catalog, ingest, maintenance, pathway, queries, storage
+from lakehouse.server.routes import admin, catalog, ingest, maintenance, pathway, queries, reports, storage
 from lakehouse.server.routing import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -12,5 +12,6 @@ ROUTES: tuple[Route, ...] = (
     *maintenance.ROUTES,
     *pathway.ROUTES,
     *queries.ROUTES,
+    *reports.ROUTES,
     *storage.ROUTES,
 )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from lakehouse.auth import is_loopback
 from lakehouse.errors import Conflict, NotAcceptable, NotFound, QueryError, SandboxUnavailable
 from lakehouse.query.sandbox.sandbox import Done
 from lakehouse.server import formats
@@ -63,7 +62,7 @@ def query(call: Call) -> Answer[None]:
     body: Question = call.body
     kind = formats.chosen(call.headers.get("Accept"))
     sandbox = _sandbox(call)
-    asked = call.service.asked.begin(call.headers.get(HEADER), call.principal, body.sql)
+    asked = call.service.asked.begin(call.headers.get(HEADER), call.principal, body.sql, sandbox)
     call.gone(asked.cancel)
     try:
         rows = sandbox.sql(
@@ -73,7 +72,6 @@ def query(call: Call) -> Answer[None]:
             limit=body.limit,
             timeout=body.timeout,
             query_id=asked.query_id,
-            begun=asked.begun,
         )
     except BaseException as error:
         asked.ended(error)
@@ -85,13 +83,13 @@ def statement(call: Call) -> Done:
     """Run one statement that inserts, updates, deletes, creates, alters or drops; who goes away does not stop it."""
     body: Statement = call.body
     sandbox = _sandbox(call)
-    asked = call.service.asked.begin(call.headers.get(HEADER), call.principal, body.sql)
+    asked = call.service.asked.begin(call.headers.get(HEADER), call.principal, body.sql, sandbox)
     try:
-        done = sandbox.run(body.sql, body.params, timeout=body.timeout, query_id=asked.query_id, begun=asked.begun)
+        done = sandbox.run(body.sql, body.params, timeout=body.timeout, query_id=asked.query_id)
     except BaseException as error:
         asked.ended(error)
         raise
-    asked.ended()
+    asked.ended(rows=done.rows)
     return done
 
 
@@ -119,13 +117,13 @@ def _sandbox(call: Call) -> Sandbox:
     Raises:
         SandboxUnavailable: the kernel does not hold it, and others than this machine can reach the server.
     """
-    sandbox = call.lake.sandbox(call.principal.name)
-    if sandbox.protection == "gate-only" and not is_loopback(call.service.host):
+    held = call.service.protection
+    if held.level == "gate-only" and not call.service.sql_served:
         raise SandboxUnavailable(
-            f"SQL is held by its gate alone here ({sandbox.reason}), which will do for this machine only",
+            f"SQL is held by its gate alone here ({held.reason}), which will do for this machine only",
             hint="listen on 127.0.0.1, or on a machine with Landlock",
         )
-    return sandbox
+    return call.lake.sandbox(call.principal.name)
 
 
 def _answer(kind: str, asked: Asked, rows: Rows) -> Answer[None]:
@@ -153,9 +151,9 @@ def _watched(asked: Asked, rows: Rows, pieces: Iterator[bytes]) -> Iterator[byte
         yield from pieces
     except BaseException as error:
         rows.close()
-        asked.ended(error)
+        asked.ended(error, rows.rows)
         raise
-    asked.ended()
+    asked.ended(rows=rows.rows)
 
 
 _REFUSES = (QueryError, NotFound, Conflict)
