@@ -165,6 +165,40 @@ class ReportsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Bytes that are kept of what one cell gives."""
 
 
+class ObserverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[observer]`: what is kept of the events of what runs."""
+
+    ring_size: Count = 2_000
+    """Events that a process keeps in memory; a full ring lets go of its oldest."""
+    persist: bool = True
+    """Keep events in the lake's journal as well, where all processes read them."""
+    require_persist: bool = False
+    """Refuse an event that cannot be written to the journal; else that is logged and counted."""
+    sync: Literal["always", "interval", "never"] = "always"
+    """When an event is forced to the disk: before it is acknowledged, within about a second, or when the system likes."""
+    keep: Age = "90d"
+    """Events older than this are left out when the journal is compacted."""
+    openlineage: str | None = None
+    """Where OpenLineage run events go as well: `file:PATH` or an `http(s)://` address; None: nowhere."""
+    openlineage_key: Secret | None = None
+    """The API key that such an address asks for."""
+    openlineage_namespace: str | None = None
+    """What the lake is called there; None: `lakehouse://HOST/PATH`."""
+
+
+class WorkflowSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[workflow]`: what runs of workflows may do."""
+
+    workers: Count | None = None
+    """Nodes that run at once; None: one per core."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Hosts that nodes of the mode `http` may call, such as `api.example.com` or `127.0.0.1:8080`; empty: none."""
+    preload: tuple[str, ...] = ()
+    """Modules that are loaded once, before the processes of the nodes are made from that one."""
+    keep_runs: Count = 1000
+    """Runs of each workflow whose records are kept."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings of a lake, by section."""
 
@@ -174,6 +208,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     query: QuerySettings = QuerySettings()
     maintenance: MaintenanceSettings = MaintenanceSettings()
     reports: ReportsSettings = ReportsSettings()
+    observer: ObserverSettings = ObserverSettings()
+    workflow: WorkflowSettings = WorkflowSettings()
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -364,6 +400,8 @@ def _describe(hint: Any) -> str:
         return f"a table of {_describe(arguments[1])} by name"
     if get_origin(hint) is tuple:
         return "a list of texts"
+    if get_origin(hint) is Literal:
+        return " or ".join(f"'{word}'" for word in arguments)
     if arguments and isinstance(arguments[1], msgspec.Meta):
         meta = arguments[1]
         if meta.pattern:

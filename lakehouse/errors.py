@@ -28,7 +28,8 @@
     │   ├── ObjectNotFound
     │   ├── TraceNotFound
     │   ├── ReportNotFound
-    │   └── RunNotFound        of a report
+    │   ├── WorkflowNotFound
+    │   └── RunNotFound        of a report or workflow
     ├── AlreadyExists
     ├── Conflict               somebody else changed it meanwhile
     │   ├── PreconditionFailed if_absent or if_match does not hold
@@ -39,7 +40,13 @@
     ├── JournalError           a record that cannot be written, a file that cannot be used
     ├── TraceInvalid           what cannot be a trace: no JSON, an odd uid
     ├── ReportInvalid          a notebook that is no report, a parameter that does not fit
+    ├── EventInvalid           an event whose parts contradict each other
     ├── FilterInvalid          an unknown field or operator
+    ├── WorkflowError
+    │   ├── WorkflowInvalid    a definition that cannot run; names file, node and key
+    │   ├── RunFailed          a node failed, was not run, or the run was cancelled
+    │   ├── NodeFailed         what a node did is not what it should have done
+    │   └── WorkflowBusy       another process runs this workflow
     ├── QueryError
     │   ├── SyntaxFault        with a caret under the place
     │   ├── FormatRefused      SQL that cannot be laid out without changing it
@@ -52,6 +59,10 @@
     │   ├── QueryCancelled
     │   ├── QueryMemory        memory or spill space exhausted
     │   └── ResultTooLarge     more rows than query.max_rows
+    ├── RemoteError            a lake behind a server, seen from here
+    │   ├── ServerUnreachable  no connection, or no answer in time
+    │   ├── AnswerBroken       an answer that ended early, or is none of ours
+    │   └── NotRemote          what only a lake opened here can do
     └── IngestError
         ├── SourceNotFound
         ├── SourceUnreadable   binary, truncated, ragged, wrong encoding
@@ -81,6 +92,8 @@ class LakehouseError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.request_id: str | None = None
+        """Of the request over HTTP that failed, as the server's log has it; None when there was none."""
 
     def __str__(self) -> str:
         return f"{self.message}\nHint: {self.hint}" if self.hint else self.message
@@ -259,8 +272,14 @@ class ReportNotFound(NotFound):
     code = "report_not_found"
 
 
+class WorkflowNotFound(NotFound):
+    """No workflow is stored under that name."""
+
+    code = "workflow_not_found"
+
+
 class RunNotFound(NotFound):
-    """There is no run with that id."""
+    """No run of a report or workflow has that id."""
 
     code = "run_not_found"
 
@@ -330,10 +349,47 @@ class ReportInvalid(LakehouseError):
     code = "report_invalid"
 
 
+class EventInvalid(LakehouseError):
+    """What was given cannot be an event: a success with an error, a failure without one."""
+
+    code = "event_invalid"
+
+
 class FilterInvalid(LakehouseError):
     """A filter names an unknown field or operator, or compares what cannot be compared."""
 
     code = "filter_invalid"
+
+
+class WorkflowError(LakehouseError):
+    """A workflow, or a run of one."""
+
+    code = "workflow_failed"
+
+
+class WorkflowInvalid(WorkflowError):
+    """A definition that cannot run; every line names the file, the node and the key. Nothing has been run."""
+
+    code = "workflow_invalid"
+
+
+class RunFailed(WorkflowError):
+    """A run did not do all of its nodes; names the first that failed."""
+
+    code = "run_failed"
+
+
+class NodeFailed(WorkflowError):
+    """A node did not do what it should: it ended without a word, took too long, or left no output."""
+
+    code = "node_failed"
+
+
+class WorkflowBusy(WorkflowError):
+    """The workflow is being run already; names the run."""
+
+    code = "workflow_busy"
+    status = 409
 
 
 class QueryError(LakehouseError):
@@ -414,6 +470,33 @@ class ResultTooLarge(QueryError):
 
     code = "result_too_large"
     status = 413
+
+
+class RemoteError(LakehouseError):
+    """A server failed in a way that has no class of its own here; `request_id` leads to its log."""
+
+    code = "remote_failed"
+    status = 502
+
+
+class ServerUnreachable(RemoteError):
+    """No connection could be made to the server, or it did not answer in time."""
+
+    code = "server_unreachable"
+    status = 504
+
+
+class AnswerBroken(RemoteError):
+    """An answer ended before it was whole, or is not one of this server's; nothing of it was used."""
+
+    code = "answer_broken"
+
+
+class NotRemote(RemoteError):
+    """Only a lake that is opened on its own machine can do this."""
+
+    code = "not_remote"
+    status = 501
 
 
 class IngestError(LakehouseError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import weakref
 from collections import OrderedDict
@@ -22,7 +23,16 @@ from lakehouse.catalog.metadata import Metadata, Version
 from lakehouse.catalog.running import Runner
 from lakehouse.catalog.writer import Transaction, Writer
 from lakehouse.errors import LakeUnusable
-from lakehouse.folder import FORMAT, OBJECTS_FOLDER, PATHWAY_FOLDER, create, folder_of, is_lake
+from lakehouse.folder import (
+    FORMAT,
+    OBJECTS_FOLDER,
+    OBSERVER_FOLDER,
+    PATHWAY_FOLDER,
+    WORKFLOWS_FOLDER,
+    create,
+    folder_of,
+    is_lake,
+)
 from lakehouse.health import restore as restoring
 from lakehouse.health.backup import Backup, BackupReport
 from lakehouse.health.doctor import Doctor
@@ -31,6 +41,7 @@ from lakehouse.health.maintenance import Maintenance
 from lakehouse.health.manifest import Manifest
 from lakehouse.health.restore import RestoreReport
 from lakehouse.ingest.load import Ingest
+from lakehouse.observer.observer import Observer
 from lakehouse.pathway.recorder import Recorder
 from lakehouse.pathway.table import TraceTable
 from lakehouse.query import history
@@ -43,9 +54,11 @@ from lakehouse.query.script import Parameters
 from lakehouse.reports.reports import Reports
 from lakehouse.storage.caps import CappedStore, ReadOnlyStore
 from lakehouse.storage.local import LocalStore
+from lakehouse.workflow.workflows import Workflows
 
 if TYPE_CHECKING:
     from lakehouse.catalog.running import Running
+    from lakehouse.observer.openlineage import OpenLineage
     from lakehouse.query.result import Result
     from lakehouse.storage.base import ObjectStore
 
@@ -64,6 +77,8 @@ class Lakehouse:
         saved: queries kept by name, to be built upon.
         pathway: how questions were answered before: traces, found again by words.
         reports: notebooks with parameters, executed on one snapshot, and what came of them.
+        observer: what ran and what came of it: events of all processes.
+        workflows: nodes that depend on each other, run with a true account of each.
         settings: the effective settings.
         snapshot: the snapshot id the lake is pinned to, or None.
     """
@@ -102,6 +117,10 @@ class Lakehouse:
             path, settings, self.catalog, self.storage, self._database.temp, read_only=self.read_only
         )
         self.pathway = Recorder(path / PATHWAY_FOLDER, self)
+        self.observer = Observer(
+            path / OBSERVER_FOLDER, settings.observer, read_only=self.read_only, sink=self._openlineage()
+        )
+        self.workflows = Workflows(self, path / WORKFLOWS_FOLDER, f"{__name__}:{open.__name__}")
         self._traces = TraceTable(self.pathway, self._database, metadata)
         self._strangers = Pool(path, settings, read_only=self.read_only)
         self._kept: OrderedDict[int, Lakehouse] = OrderedDict()
@@ -241,6 +260,7 @@ class Lakehouse:
 
     def close(self) -> None:
         """Stop what runs and let go of every file."""
+        self.workflows.close()
         self._runner.close()
         self._strangers.close()
         for child in list(self._children):
@@ -248,6 +268,7 @@ class Lakehouse:
         self._history.close()
         self._traces.close()
         self.pathway.close()
+        self.observer.close()
         self._engine.close()
         self._metadata.close()
         self._database.close()
@@ -261,6 +282,19 @@ class Lakehouse:
     def __repr__(self) -> str:
         at = "" if self.snapshot is None else f" at snapshot {self.snapshot}"
         return f"<Lakehouse {self.path}{at}>"
+
+    def _openlineage(self) -> OpenLineage | None:
+        """Where run events go as well, if the settings name a place."""
+        chosen = self.settings.observer
+        if chosen.openlineage is None:
+            return None
+        from lakehouse.observer.describing import described
+        from lakehouse.observer.openlineage import OpenLineage, endpoint
+
+        make = partial(endpoint, chosen.openlineage, chosen.openlineage_key)
+        make()  # a setting that cannot be used is told now
+        namespace = chosen.openlineage_namespace or f"lakehouse://{socket.gethostname()}{self.path}"
+        return OpenLineage(make, namespace, partial(described, self.catalog))
 
     def _asked(self, query: str, params: Parameters, *, at: Version | None, **options: Any) -> Result:
         """What the engine of the lake, or of the lake at a version, answers."""

@@ -50,10 +50,10 @@ class Gate(Matcher):
             header = bearer(request.headers.get("Authorization"))
             if any(guard.identify(token) for token in (header, *request.query_arguments.get("token", ())) if token):
                 return {"target_kwargs": {"detail": "a token of the lake opens the lake's routes only"}}
-        if not request.path.startswith(self._ours):
-            self._service.admit(request)  # Jupyter finds out itself who it is
         if request.headers.get("Upgrade", "").lower() == "websocket":
             self._sockets.add(request.connection.stream)  # type: ignore[union-attr] # of HTTP/1, the only one there is
+        if not request.path.startswith(self._ours):
+            self._service.admit(request)  # Jupyter finds out itself who it is
         return None
 
     def end_sockets(self) -> None:

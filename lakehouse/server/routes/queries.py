@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from lakehouse.errors import Conflict, NotAcceptable, NotFound, QueryError, SandboxUnavailable
+from lakehouse.errors import Conflict, NotAcceptable, NotFound, ParameterFault, QueryError, SandboxUnavailable
+from lakehouse.pathway.values import decoded
 from lakehouse.query.sandbox.sandbox import Done
 from lakehouse.server import formats
 from lakehouse.server.answers import Queries
@@ -29,7 +30,8 @@ class Statement(msgspec.Struct, forbid_unknown_fields=True):
 
     sql: str
     params: list[Any] | dict[str, Any] | None = None
-    """Values for `?` or `$name`."""
+    """Values for `?` or `$name`; what JSON has no type for stands as `{"$date": "2026-01-02"}`, and so `$timestamp`,
+    `$time`, `$interval` (seconds), `$decimal`, `$int`, `$float`, `$uuid`, `$blob` (base64) and `$map` (pairs)."""
     timeout: Seconds | None = None
 
 
@@ -61,13 +63,13 @@ def query(call: Call) -> Answer[None]:
     """
     body: Question = call.body
     kind = formats.chosen(call.headers.get("Accept"))
-    sandbox = _sandbox(call)
+    params, sandbox = _values(body.params), _sandbox(call)
     asked = call.service.asked.begin(call.headers.get(HEADER), call.principal, body.sql, sandbox)
     call.gone(asked.cancel)
     try:
         rows = sandbox.sql(
             body.sql,
-            body.params,
+            params,
             at=body.at,
             limit=body.limit,
             timeout=body.timeout,
@@ -82,10 +84,10 @@ def query(call: Call) -> Answer[None]:
 def statement(call: Call) -> Done:
     """Run one statement that inserts, updates, deletes, creates, alters or drops; who goes away does not stop it."""
     body: Statement = call.body
-    sandbox = _sandbox(call)
+    params, sandbox = _values(body.params), _sandbox(call)
     asked = call.service.asked.begin(call.headers.get(HEADER), call.principal, body.sql, sandbox)
     try:
-        done = sandbox.run(body.sql, body.params, timeout=body.timeout, query_id=asked.query_id)
+        done = sandbox.run(body.sql, params, timeout=body.timeout, query_id=asked.query_id)
     except BaseException as error:
         asked.ended(error)
         raise
@@ -109,6 +111,20 @@ def cancel(call: Call) -> Progress:
     asked = call.service.asked.find(call.path[0], call.principal)
     asked.cancel()
     return asked.told()
+
+
+def _values(params: Any) -> Any:
+    """The values of parameters.
+
+    Raises:
+        ParameterFault: one is written as a type that it is not.
+    """
+    try:
+        return decoded(params)
+    except (ValueError, TypeError, ArithmeticError, AttributeError, RecursionError) as error:
+        raise ParameterFault(
+            f"a value in params cannot be read: {error}", hint='such as {"$date": "2026-01-02"}'
+        ) from None
 
 
 def _sandbox(call: Call) -> Sandbox:
