@@ -33,6 +33,7 @@ SCRIPTS = (
     "pathway_kill",
     "long_journal",
     "memories",
+    "observer",
     "retrieval",
     "sandbox",
 )

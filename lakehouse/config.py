@@ -167,6 +167,8 @@ class ObserverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where OpenLineage run events go as well: `file:PATH` or an `http(s)://` address; None: nowhere."""
     openlineage_key: Secret | None = None
     """The API key that such an address asks for."""
+    openlineage_namespace: str | None = None
+    """What the lake is called there; None: `lakehouse://HOST/PATH`."""
 
 
 class WorkflowSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import weakref
 from collections import OrderedDict
@@ -55,6 +56,7 @@ from lakehouse.workflow.workflows import Workflows
 
 if TYPE_CHECKING:
     from lakehouse.catalog.running import Running
+    from lakehouse.observer.openlineage import OpenLineage
     from lakehouse.query.result import Result
     from lakehouse.storage.base import ObjectStore
 
@@ -109,7 +111,9 @@ class Lakehouse:
         self.storage: ObjectStore = ReadOnlyStore(capped) if self.read_only else capped
         self.ingest = Ingest(self._database, self.catalog, settings, self._runner, self.storage)
         self.pathway = Recorder(path / PATHWAY_FOLDER, self)
-        self.observer = Observer(path / OBSERVER_FOLDER, settings.observer, read_only=self.read_only)
+        self.observer = Observer(
+            path / OBSERVER_FOLDER, settings.observer, read_only=self.read_only, sink=self._openlineage()
+        )
         self.workflows = Workflows(self, path / WORKFLOWS_FOLDER, f"{__name__}:{open.__name__}")
         self._traces = TraceTable(self.pathway, self._database, metadata)
         self._strangers = Pool(path, settings, read_only=self.read_only)
@@ -261,6 +265,19 @@ class Lakehouse:
     def __repr__(self) -> str:
         at = "" if self.snapshot is None else f" at snapshot {self.snapshot}"
         return f"<Lakehouse {self.path}{at}>"
+
+    def _openlineage(self) -> OpenLineage | None:
+        """Where run events go as well, if the settings name a place."""
+        chosen = self.settings.observer
+        if chosen.openlineage is None:
+            return None
+        from lakehouse.observer.describing import described
+        from lakehouse.observer.openlineage import OpenLineage, endpoint
+
+        make = partial(endpoint, chosen.openlineage, chosen.openlineage_key)
+        make()  # a setting that cannot be used is told now
+        namespace = chosen.openlineage_namespace or f"lakehouse://{socket.gethostname()}{self.path}"
+        return OpenLineage(make, namespace, partial(described, self.catalog))
 
     def _asked(self, query: str, params: Parameters, *, at: Version | None, **options: Any) -> Result:
         """What the engine of the lake, or of the lake at a version, answers."""

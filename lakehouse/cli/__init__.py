@@ -33,6 +33,7 @@ _COMMANDS = {
     "lineage": "lineage",
     "ls": "objects",
     "maintenance": "health",
+    "observer": "observer",
     "pathway": "pathway",
     "profile": "knowing",
     "put": "objects",

@@ -55,12 +55,13 @@ def decoded(text: bytes | msgspec.Raw) -> Event:
 
 def _cleaned(event: Event) -> Event:
     """The same with text that is Unicode and fields that are JSON."""
-    return msgspec.structs.replace(
+    clean: Event = msgspec.structs.replace(
         _again(event),
         error=None if event.error is None else _again(event.error),
         inputs=tuple(map(_again, event.inputs)),
         outputs=tuple(map(_again, event.outputs)),
     )
+    return clean
 
 
 def _again(struct: Any) -> Any:

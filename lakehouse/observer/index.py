@@ -12,7 +12,7 @@ import os
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from lakehouse.errors import DiskFull, EventInvalid, JournalError, LakeUnusable
 from lakehouse.journal import Journal
 from lakehouse.observer.encoding import decoded
 from lakehouse.observer.model import Event
+from lakehouse.observer.questions import Question
 from lakehouse.records import Entry, Fault, Position, stamp
 
 FORMAT = 1
@@ -44,6 +45,9 @@ _SCHEMA = (
     f"PRAGMA user_version = {FORMAT}",
 )
 _INSERT = f"INSERT OR REPLACE INTO {{}} VALUES ({', '.join('?' * len(COLUMNS))})"
+# Behind what its own process had written, and behind what others had by then.
+_PLACE = """UPDATE loose SET place = max(place, coalesce((SELECT e.place FROM event e WHERE e.recorded <= loose.recorded
+    ORDER BY e.recorded DESC, e.place DESC LIMIT 1), 0))"""
 _BATCH = 10_000
 _PATIENCE = 60.0  # seconds
 _NO_PLACE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -57,7 +61,7 @@ def row(event: Event, text: bytes, place: int, number: int | None, recorded: dat
         event: what it is.
         text: the same as JSON.
         place: where it stands in the journal, or behind which record it came.
-        number: of one that is in no journal, which of its process it is.
+        number: of one that is in no journal, which of them it is.
         recorded: when it was taken.
     """
     success = None if event.success is None else int(event.success)
@@ -80,13 +84,12 @@ class Index:
         self._lock = threading.Lock()
         self._seen: tuple[Any, str] | None = None
 
-    def ask(self, sql: str, parameters: Any = (), loose: Iterable[tuple[Any, ...]] = ()) -> list[sqlite3.Row]:
-        """The rows of a query on the tables `event` and `loose`.
+    def ask(self, questions: Iterable[Question], loose: Iterable[tuple[Any, ...]] = ()) -> list[list[sqlite3.Row]]:
+        """The rows of each query on the tables `event` and `loose`, all at one moment.
 
         Args:
-            sql: the query.
-            parameters: its values.
-            loose: rows of events that are in no journal.
+            questions: the queries with their values.
+            loose: rows of events that are in no journal, in order.
 
         Raises:
             LakeUnusable, DiskFull: there is no place for the index.
@@ -95,8 +98,10 @@ class Index:
             with closing(self._current()) as connection:
                 connection.execute("PRAGMA temp_store = MEMORY")
                 connection.execute(f"CREATE TEMP TABLE loose {_TABLE.format(key='')}")
-                connection.executemany(_INSERT.format("loose"), loose)
-                return connection.execute(sql, parameters).fetchall()
+                if connection.executemany(_INSERT.format("loose"), loose).rowcount > 0:
+                    connection.execute(_PLACE)
+                connection.execute("BEGIN")
+                return [connection.execute(sql, values).fetchall() for sql, values in questions]
         except (sqlite3.Error, OSError) as error:
             full = getattr(error, "errno", None) in _FULL or _is_full(error)
             raise (DiskFull if full else LakeUnusable)(
@@ -115,7 +120,7 @@ class Index:
         """What changes when the journal grows or is another file."""
         try:
             stat = os.stat(self._journal.path) if self._journal is not None else None
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         return stat and (stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
@@ -131,9 +136,10 @@ class Index:
                 with suppress(sqlite3.Error):
                     return _checked(_opened(self._seen[1]))
             beside = journal.path.with_suffix(".index")
-            for makes in (lambda: _caught_up(journal, beside, isolate=True), lambda: _as_it_is(journal, beside)):
-                with suppress(*_NOT_HERE):
-                    return self._seen_at(signature, *makes())
+            with suppress(*_NOT_HERE):
+                return self._seen_at(signature, *_caught_up(journal, beside, isolate=True))
+            with suppress(*_NOT_HERE):
+                return self._seen_at(signature, *_as_it_is(journal, beside))
             if self._temporary is None:
                 self._temporary = tempfile.TemporaryDirectory(prefix="lakehouse-observer-", ignore_cleanup_errors=True)
             own = Path(self._temporary.name, beside.name)
@@ -234,8 +240,8 @@ def _apply(journal: Journal, connection: sqlite3.Connection) -> list[Fault]:
                 if count == _BATCH:
                     break
             if count:
-                values = {"generation": last.generation, "offset": last.offset, "seq": last.seq, "hash": last.hash}
-                connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))
+                known = {"generation": last.generation, "offset": last.offset, "seq": last.seq, "hash": last.hash}
+                connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(known.items()))
         if count < _BATCH:
             return faults
 

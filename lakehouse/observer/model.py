@@ -49,8 +49,8 @@ class Data(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     bytes: int | None = None
     columns: dict[str, str] | None = None
     """Types by name, where they are known."""
-    sources: dict[str, list[str]] | None = None
-    """Of an output: by column, the columns that it was made of, each as `table.column`."""
+    sources: dict[str, list[tuple[str, str]]] | None = None
+    """Of an output: by column, the tables and columns that it was made of."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -142,6 +142,16 @@ class Counters(msgspec.Struct, frozen=True):
     """Events that were written to the journal."""
     persist_failed: int = 0
     """Events that could not be. With `require_persist` they were refused and are not in `accepted`."""
+
+
+class Delivered(msgspec.Struct, frozen=True):
+    """Exact counts of run events for an OpenLineage endpoint since the lake was opened."""
+
+    sent: int = 0
+    failed: int = 0
+    """The endpoint did not take them."""
+    dropped: int = 0
+    """There was no room for them to wait for a slow endpoint, or the lake was closed before their turn."""
 
 
 class Stats(msgspec.Struct, frozen=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -11,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -20,11 +19,12 @@ from lakehouse.errors import JournalError, LakeClosed, LakehouseError, LakeReadO
 from lakehouse.journal import Journal
 from lakehouse.observer.encoding import decoded, encoded
 from lakehouse.observer.model import Counters, Event, Receipt, Stats
-from lakehouse.observer.questions import Cursor, Filters, Page, event_of, events_sql, since_of, stats_sql
+from lakehouse.observer.questions import END, Cursor, Filters, Page, Question, event_of, events_sql, since_of, stats_sql
 
 if TYPE_CHECKING:
     from lakehouse.journal import Verification
     from lakehouse.observer.index import Index
+    from lakehouse.observer.openlineage import OpenLineage
 
 log = logging.getLogger("lakehouse.observer")
 FILE_NAME = "events.jsonl"
@@ -32,14 +32,6 @@ LIMIT = 100
 _LOOK = 0.05
 """Seconds between two looks at the journal of who follows it; events of its own process come at once."""
 _LOG_EVERY = 60.0  # seconds
-
-
-class Sink(Protocol):
-    """Where events go as well, such as an OpenLineage endpoint; it never waits and never raises."""
-
-    def offer(self, event: Event) -> None: ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +64,20 @@ class Observer:
         folder: where the journal and its index are, or will be.
         settings: `[observer]`.
         read_only: the lake is; events are then only in memory.
-        sink: where events go as well.
+        sink: where events go as well; it is closed with this.
+
+    Attributes:
+        journal: the truth.
+        openlineage: the sink, with counts of its own; None: there is none.
     """
 
     def __init__(
-        self, folder: Path, settings: ObserverSettings, *, read_only: bool = False, sink: Sink | None = None
+        self, folder: Path, settings: ObserverSettings, *, read_only: bool = False, sink: OpenLineage | None = None
     ) -> None:
         self.settings = settings
         self.journal = Journal(folder / FILE_NAME, sync=settings.sync)
         self._read_only = read_only
-        self._sink = sink
+        self.openlineage = sink
         self._ring: deque[Kept] = deque(maxlen=settings.ring_size)
         self._changed = threading.Condition()
         self._counts = {"accepted": 0, "evicted": 0, "persisted": 0, "persist_failed": 0}
@@ -112,8 +108,7 @@ class Observer:
             raise LakeClosed("the lake was closed", hint="open it again")
         if not given:
             return Receipt(0, 0, persisted=self.settings.persist, seq=None)
-        seq, problem = self._persisted(texts)
-        now = datetime.now(UTC)
+        seq, now, problem = self._persisted(texts)
         with self._changed:
             counts, before = self._counts, len(self._ring)
             if seq is not None:
@@ -126,9 +121,9 @@ class Observer:
             evicted = before + len(texts) - len(self._ring)
             counts["evicted"] += evicted
             self._changed.notify_all()
-        if self._sink is not None:
+        if self.openlineage is not None:
             for event in given:
-                self._sink.offer(event)
+                self.openlineage.offer(event)
         return Receipt(len(given), evicted, persisted=seq is not None, seq=seq, problem=problem)
 
     def counters(self) -> Counters:
@@ -175,17 +170,24 @@ class Observer:
             LakeUnusable, DiskFull: there is no place for the index.
         """
         filters = Filters(run, workflow, node, mode, status, success, principal)
-        return self._events(filters, since, limit, oldest=oldest)
+        where, values = since_of(since)
+        loose = self._loose()
+        (found,) = self._ask([events_sql(filters, where, values, limit, oldest=oldest, loose=bool(loose))], loose)
+        return [
+            event_of(decoded(row["text"]), row["place"] if row["number"] is None else None, row["recorded"])
+            for row in found
+        ]
 
     def page(self, cursor: Cursor, filters: Filters, limit: int = 500) -> Page:
         """What came behind a cursor, oldest first, and the cursor behind that."""
         loose = [one for one in self._loose() if one.number > cursor.number]
         number = max((one.number for one in loose), default=cursor.number)
-        found = self._ask(*events_sql(filters, f"place > {cursor.place}", [], limit, oldest=True, loose=False))
+        asked = events_sql(filters, f"place > {cursor.place}", [], limit, oldest=True, loose=False)
+        found, end = self._index.ask([asked, END])
         events = [event_of(decoded(row["text"]), row["place"], row["recorded"]) for row in found]
         place = found[-1]["place"] if found else cursor.place
         if len(found) < limit:  # what no filter let through need not be looked at again
-            place = max(place, self._ask("SELECT coalesce(max(place), 0) AS place FROM event")[0]["place"])
+            place = max(place, end[0]["place"])
         for one in loose:
             event = event_of(decoded(one.text), None, one.recorded)
             events += [event] if filters.match(event) else []
@@ -196,7 +198,7 @@ class Observer:
         number = self.counters().accepted
         if since is not None:
             return Cursor(since, number)
-        return Cursor(self._ask("SELECT coalesce(max(place), 0) AS place FROM event")[0]["place"], number)
+        return Cursor(self._index.ask([END])[0][0]["place"], number)
 
     def follow(
         self,
@@ -246,16 +248,19 @@ class Observer:
             since: of events as of `events`.
         """
         where, values = since_of(since)
-        found = self._ask(*stats_sql(Filters(workflow=workflow, node=node, mode=mode), where, values))
-        names = Stats.__struct_fields__[:-2]
-        return [
-            Stats(
-                *(row[name] for name in names),
-                last_seen=datetime.fromisoformat(row["last_seen"]),
-                last_error=None if row["last_error"] is None else decoded(row["last_error"]).error,
-            )
-            for row in found
-        ]
+        counted, timed, last, errors = self._ask(
+            stats_sql(Filters(workflow=workflow, node=node, mode=mode), where, values)
+        )
+        times, lasts, problems = ({tuple(row)[:3]: row for row in rows} for rows in (timed, last, errors))
+        found = []
+        for row in counted:
+            key = tuple(row)[:3]
+            facts: dict[str, Any] = {**dict.fromkeys(("p50", "p90", "p99", "slowest")), **row, **times.get(key, {})}
+            facts["last_status"] = lasts[key]["status"]
+            facts["last_seen"] = datetime.fromisoformat(row["last_seen"])
+            facts["last_error"] = decoded(problems[key]["text"]).error if key in problems else None
+            found.append(Stats(**facts))
+        return found
 
     def verify(self) -> Verification:
         """Read the whole journal and tell what is wrong with it."""
@@ -298,11 +303,16 @@ class Observer:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        if self._sink is not None:
-            self._sink.close()
+        if self.openlineage is not None:
+            self.openlineage.close()
         if self._opened is not None:
             self._opened.close()
         self.journal.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the lake was closed."""
+        return self._closed
 
     @property
     def _index(self) -> Index:
@@ -312,16 +322,17 @@ class Observer:
             self._opened = Index(self.journal if self.settings.persist else None)
         return self._opened
 
-    def _persisted(self, texts: list[bytes]) -> tuple[int | None, str | None]:
-        """The place of the last one in the journal, or None and what went wrong, which may be nothing."""
+    def _persisted(self, texts: list[bytes]) -> tuple[int | None, datetime, str | None]:
+        """The place of the last one in the journal, or None, and when; and what went wrong, which may be nothing."""
         if not self.settings.persist:
             if self.settings.require_persist:
                 raise JournalError("observer.persist is false, and observer.require_persist is true", hint="set one")
-            return None, None
+            return None, datetime.now(UTC), None
         try:
             if self._read_only:
                 raise LakeReadOnly("the lake is open for reading only", hint="open it without at= and read_only=")
-            return self.journal.append(*map(msgspec.Raw, texts)).seq, None
+            with self.journal.writing() as writing:
+                return writing.append(*map(msgspec.Raw, texts)).seq, writing.time, None
         except Exception as error:
             with self._changed:
                 self._counts["persist_failed"] += len(texts)
@@ -331,7 +342,7 @@ class Observer:
                 raise JournalError(f"the event could not be written: {error}") from error
             problem = error.message if isinstance(error, LakehouseError) else f"{type(error).__name__}: {error}"
             self._complain(problem, len(texts))
-            return None, problem
+            return None, datetime.now(UTC), problem
 
     def _complain(self, problem: str, count: int) -> None:
         """Log what went wrong, but not a thousand times a second."""
@@ -348,21 +359,13 @@ class Observer:
         with self._changed:
             return [one for one in self._ring if one.seq is None]
 
-    def _events(self, filters: Filters, since: Any, limit: int, *, oldest: bool) -> list[Event]:
-        where, values = since_of(since)
-        loose = self._loose()
-        found = self._ask(*events_sql(filters, where, values, limit, oldest=oldest, loose=bool(loose)), loose=loose)
-        return [
-            event_of(decoded(row["text"]), row["place"] if row["number"] is None else None, row["recorded"])
-            for row in found
-        ]
-
-    def _ask(self, sql: str, values: list[Any] | None = None, loose: list[Kept] | None = None) -> list[Any]:
+    def _ask(self, questions: list[Question], loose: list[Kept] | None = None) -> list[list[Any]]:
         from lakehouse.observer.index import row
 
-        given = self._loose() if loose is None else loose
-        rows = [row(decoded(one.text), one.text, one.place, one.number, one.recorded) for one in given]
-        return self._index.ask(sql, values or [], rows)
+        given = enumerate(self._loose() if loose is None else loose)
+        return self._index.ask(
+            questions, [row(decoded(one.text), one.text, one.place, number, one.recorded) for number, one in given]
+        )
 
     def _following(self, filters: Filters, cursor: Cursor, timeout: float | None) -> Iterator[Event]:
         quiet = time.monotonic()
@@ -378,4 +381,5 @@ class Observer:
                 if timeout is not None and time.monotonic() - quiet >= timeout:
                     return
                 with self._changed:
-                    self._changed.wait(_LOOK)
+                    if self._counts["accepted"] == seen[0]:  # else it came before we waited, and nobody wakes us
+                        self._changed.wait(_LOOK)

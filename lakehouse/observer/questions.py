@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
@@ -12,6 +13,9 @@ from lakehouse.config import parse_age
 from lakehouse.errors import ConfigError, FilterInvalid
 from lakehouse.observer.model import Event, Status
 from lakehouse.records import stamp
+
+Question = tuple[str, Sequence[Any]]
+"""A query and its values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +101,7 @@ def _time(since: Any) -> datetime:
     raise FilterInvalid(f"{since!r:.100} is no place, time or age", hint="such as 17, 2026-01-31 or '1h'")
 
 
-def events_sql(
-    filters: Filters, where: str, values: list[Any], limit: int, *, oldest: bool, loose: bool
-) -> tuple[str, list[Any]]:
+def events_sql(filters: Filters, where: str, values: list[Any], limit: int, *, oldest: bool, loose: bool) -> Question:
     """The events that filters and a condition let through.
 
     Args:
@@ -127,33 +129,31 @@ def events_sql(
     return f"{' UNION ALL '.join(parts)} {order}", (values + given) * len(parts)
 
 
+END: Question = ("SELECT coalesce(max(place), 0) AS place FROM event", ())
+"""The last place."""
+_KEY = "workflow, node, mode"
 _ENDED = "status IN ('done', 'failed', 'timeout', 'cancelled', 'interrupted')"
+_ORDER = "place * 1048576 + coalesce(min(number, 1048575), 0)"
 _QUANTILES = ", ".join(
     f"max(CASE WHEN rank = (timed * {percent} + 99) / 100 THEN elapsed END) AS p{percent}" for percent in (50, 90, 99)
 )
 
 
-def stats_sql(filters: Filters, where: str, values: list[Any]) -> tuple[str, list[Any]]:
-    """Counts, nearest-rank quantiles and the last of each workflow, node and mode."""
+def stats_sql(filters: Filters, where: str, values: list[Any]) -> list[Question]:
+    """Of each workflow, node and mode: counts; nearest-rank quantiles; the last one; the last that failed."""
     conditions, given = filters.sql()
-    key = "workflow, node, mode"
-    sql = f"""
-        WITH chosen AS (
-            SELECT {key}, place, coalesce(number, 0) AS number, recorded, status, {_ENDED} AS ended, success,
-                CASE WHEN {_ENDED} THEN elapsed END AS elapsed, text
-            FROM (SELECT * FROM event UNION ALL SELECT * FROM loose) WHERE {" AND ".join([where, *conditions])}
-        ), ranked AS (
-            SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY elapsed NULLS LAST) AS rank,
-                count(elapsed) OVER (PARTITION BY {key}) AS timed,
-                row_number() OVER (PARTITION BY {key} ORDER BY place DESC, number DESC) AS back,
-                row_number() OVER (
-                    PARTITION BY {key}, ended AND NOT success ORDER BY place DESC, number DESC) AS back_of_kind
-            FROM chosen
-        )
-        SELECT {key}, sum(ended) AS runs, sum(ended AND NOT success) AS failures, sum(status = 'skipped') AS skipped,
-            sum(status = 'not_run') AS not_run, {_QUANTILES}, max(elapsed) AS slowest,
-            max(CASE WHEN back = 1 THEN status END) AS last_status, max(recorded) AS last_seen,
-            max(CASE WHEN ended AND NOT success AND back_of_kind = 1 THEN text END) AS last_error
-        FROM ranked GROUP BY {key} ORDER BY {key}
-    """
-    return sql, values + given
+    condition = " AND ".join([where, *conditions])
+    source = f"(SELECT * FROM event WHERE {condition} UNION ALL SELECT * FROM loose WHERE {condition})"
+    counted = f"""
+        SELECT {_KEY}, sum({_ENDED}) AS runs, sum({_ENDED} AND NOT success) AS failures,
+            sum(status = 'skipped') AS skipped, sum(status = 'not_run') AS not_run, max(recorded) AS last_seen
+        FROM {source} GROUP BY {_KEY} ORDER BY {_KEY}"""
+    timed = f"""
+        SELECT {_KEY}, {_QUANTILES}, max(elapsed) AS slowest FROM (
+            SELECT {_KEY}, elapsed, row_number() OVER (PARTITION BY {_KEY} ORDER BY elapsed) AS rank,
+                count(*) OVER (PARTITION BY {_KEY}) AS timed
+            FROM {source} WHERE elapsed IS NOT NULL AND {_ENDED}) GROUP BY {_KEY}"""
+    # With max() SQLite gives the other columns of the row that has it (sqlite.org/lang_select.html, bare columns).
+    last = f"SELECT {_KEY}, status, max({_ORDER}) FROM {source} GROUP BY {_KEY}"
+    errors = f"SELECT {_KEY}, text, max({_ORDER}) FROM {source} WHERE {_ENDED} AND NOT success GROUP BY {_KEY}"
+    return [(sql, (values + given) * 2) for sql in (counted, timed, last, errors)]

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import CancelledError
 from functools import partial
 from http.client import responses
@@ -52,6 +52,7 @@ class Handler(JupyterHandler):
     _error: LakehouseError | web.HTTPError | None = None
     _stream: Body | None = None
     _work: asyncio.Task[Any] | None = None
+    _live: asyncio.Task[Any] | None = None
     _dropped = 0
     _sent = 0
     _counted = False
@@ -173,6 +174,8 @@ class Handler(JupyterHandler):
         self._gone = True
         for work in self._when_gone:
             self.service.soon(work)
+        if self._live is not None:
+            self._live.cancel()
 
     async def _dispatch(self, *_: str, **__: str) -> None:
         try:
@@ -256,6 +259,9 @@ class Handler(JupyterHandler):
         if answer.chunks is not None:
             await self._stream_out(answer, answer.chunks)
             return
+        if answer.live is not None:
+            await self._stream_live(answer, answer.live)
+            return
         for name, value in answer.headers.items():
             self.set_header(name, value)
         if answer.status in (204, 304):
@@ -284,6 +290,26 @@ class Handler(JupyterHandler):
             close = getattr(chunks, "close", None)
             if close is not None:
                 await self.service.run(close)
+
+    async def _stream_live(self, answer: Answer, live: AsyncIterator[bytes]) -> None:
+        """Write until the reader goes away, the server stops, or there is an end after all."""
+        for name, value in answer.headers.items():
+            self.set_header(name, value)
+        self._live = asyncio.current_task()
+        try:
+            if self.request.method != "HEAD":
+                async for chunk in live:
+                    self.write(chunk)
+                    await self.flush()
+            await self.finish()
+        except (StreamClosedError, asyncio.CancelledError):
+            log.info("the listener of %s went away", self.request_id)
+            self._auto_finish = False
+        except Exception as error:
+            self._break_off(error)
+        finally:
+            self._live = None
+            await live.aclose()  # type: ignore[attr-defined]
 
     def _refuse(self, error: LakehouseError | web.HTTPError, *, close: bool = False) -> None:
         """Answer with an error; `close` says that the rest of the body is not read, so the connection ends."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -75,6 +75,8 @@ class Answer(Generic[T]):
     headers: Mapping[str, str] = field(default_factory=dict)
     chunks: Iterator[bytes] | None = None
     """A body that is written as it is made; its type stands in the headers."""
+    live: AsyncIterator[bytes] | None = None
+    """A body without an end, on the event loop: while it has nothing to say, no thread waits for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from lakehouse import __version__
 from lakehouse.auth import is_loopback
 from lakehouse.errors import BindRefused, ConfigError, LakehouseError
@@ -23,6 +25,7 @@ def ready(call: Call) -> Answer[Ready]:
         "catalog": lambda: call.lake.catalog.current_snapshot().id,
         "storage": lambda: len(call.lake.storage.list("", 1)),
         "journals": lambda: call.lake.pathway.stats().records,
+        "observer": lambda: msgspec.to_builtins(call.lake.observer.counters()),
     }
     parts: dict[str, Check] = {}
     for name, check in checks.items():

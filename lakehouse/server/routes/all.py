@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lakehouse.server.routes import admin, catalog, ingest, maintenance, pathway, queries, storage, workflows
+from lakehouse.server.routes import admin, catalog, ingest, maintenance, observer, pathway, queries, storage, workflows
 from lakehouse.server.routing import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -10,6 +10,7 @@ ROUTES: tuple[Route, ...] = (
     *catalog.ROUTES,
     *ingest.ROUTES,
     *maintenance.ROUTES,
+    *observer.ROUTES,
     *pathway.ROUTES,
     *queries.ROUTES,
     *storage.ROUTES,
