@@ -45,15 +45,15 @@ def _adds(report: Report, count: int, adds: int) -> None:
     with scratch() as folder:
         memory = Pathway(folder / "ours")
         memory.add("first")
-        line = os.urandom(1).hex().encode() * 200 + b"\n"
         bare = os.open(folder / "bare.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         database = sqlite3.connect(folder / "peer.sqlite", isolation_level=None)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         database.execute("CREATE TABLE trace (uid TEXT PRIMARY KEY, content TEXT, at TEXT)")
-        memory.add(contents[0])
-        size = memory.journal.path.stat().st_size // 2
-        line = line.ljust(size)[: size - 1] + b"\n"
+        before = memory.journal.path.stat().st_size
+        for content in contents:
+            memory.add(content)
+        line = b"x" * ((memory.journal.path.stat().st_size - before) // adds - 1) + b"\n"  # as long as ours
 
         def ours() -> None:
             for content in contents:

@@ -36,6 +36,9 @@ SCRIPTS = (
     "observer",
     "retrieval",
     "sandbox",
+    "reports",
+    "server",
+    "load",
 )
 
 

@@ -16,7 +16,7 @@ from lakehouse.lake import Lakehouse
 from lakehouse.query.sandbox.pool import Pool
 from lakehouse.query.sandbox.sandbox import Sandbox
 
-_SMALL = "SELECT count(*), sum(n) FROM small WHERE n < $most"
+_SMALL = "SELECT count(*), sum(n)::BIGINT FROM small WHERE n < $most"
 _STREAM = "SELECT id, n, x FROM large"
 _GROUPED = "SELECT n % 100 AS g, sum(x) FROM medium GROUP BY g ORDER BY g"
 _TARGET_OVERHEAD = 5.0  # milliseconds, from the issue
@@ -42,7 +42,9 @@ def measure(quick: bool) -> Report:
 
 def _fill(lake: Lakehouse, rows: int) -> None:
     for name, count in (("small", 10_000), ("medium", 200_000), ("large", rows)):
-        lake.sql(f"CREATE TABLE {name} AS SELECT range AS id, (range * 7919) % 10007 AS n, range / 3 AS x FROM range({count})")
+        lake.sql(
+            f"CREATE TABLE {name} AS SELECT range AS id, (range * 7919) % 10007 AS n, range / 3 AS x FROM range({count})"
+        )
 
 
 def _cold(report: Report, lake: Lakehouse, count: int) -> None:
@@ -50,7 +52,7 @@ def _cold(report: Report, lake: Lakehouse, count: int) -> None:
     seconds = []
     for _ in range(count):
         pool = _pool(lake)
-        sandbox = Sandbox(pool, "cold", lake.settings, lake.catalog.resolve)
+        sandbox = Sandbox(pool, "cold", lake.settings, lake.catalog)
         seconds.append(timed(lambda sandbox=sandbox: sandbox.sql(_SMALL, {"most": 5}).arrow()))
         pool.close()
     report.add("first answer of a cold worker", median(seconds) * 1000, "ms")
@@ -138,7 +140,7 @@ def _memory(report: Report, lake: Lakehouse) -> None:
     pool = _pool(lake)
     found = []
     for number in range(4):
-        Sandbox(pool, str(number), lake.settings, lake.catalog.resolve).sql(_GROUPED).arrow()
+        Sandbox(pool, str(number), lake.settings, lake.catalog).sql(_GROUPED).arrow()
     for worker in pool._workers:
         text = Path(f"/proc/{worker.pid}/smaps_rollup").read_text("utf-8")
         found.append(sum(int(kb) for kb in re.findall(r"Private_\w+:\s+(\d+)", text)) / 1000)
@@ -162,7 +164,7 @@ def _gate(report: Report, folder: Path) -> None:
                 lake.sql(statement)
             with duckdb.connect(config={"threads": 1}) as parsing:
                 gate = Gate(parsing, names(lake.catalog.metadata, lake.catalog.metadata.current()))
-                seconds = [min(timed(lambda text=text: gate.read(text)) for _ in range(3)) for text in texts]
+                seconds = [min(timed(lambda text=text, gate=gate: gate.read(text)) for _ in range(3)) for text in texts]
         report.add(f"gate, one of the {len(texts)} queries of {title}, median", median(seconds) * 1000, "ms")
         report.add(f"gate, one of the {len(texts)} queries of {title}, longest", max(seconds) * 1000, "ms")
 

@@ -27,6 +27,7 @@ from lakehouse.catalog.history.rollback import between, carry_tags, note
 from lakehouse.catalog.metadata import Relation, Snapshot
 from lakehouse.catalog.names import quote, shown
 from lakehouse.errors import AlreadyExists, Conflict, DiskFull, LakehouseError, LakeReadOnly, QueryError
+from lakehouse.ingest import types
 from lakehouse.state import FILE_NAME as STATE_FILE
 
 if TYPE_CHECKING:
@@ -124,6 +125,9 @@ class Branch:
             return self.base
         before, after = Definitions(branch.catalog.metadata, self.base), Definitions(branch.catalog.metadata, head)
         was, there = _changed(before, after, made)
+        made_anew = _made_anew(branch.catalog, before, there)
+        there = {made_anew.get(id, id): relation for id, relation in there.items()}
+        was |= {id: before.by_id[id] for id in made_anew.values()}
         gone = set(before.schemas) - set(after.schemas)
         with attached(self._database, self.path, head) as alias:
             text = message or f"publish the branch {self.name}"
@@ -139,10 +143,16 @@ class Branch:
                 )
                 revert = Revert(transaction, now, source)
                 here = {id: now.by_id[id] for id in was}
-                revert.everything(here, there, lambda relation: touched(made, relation), gone & set(now.schemas))
+                renewed = set(made_anew.values())
+                revert.everything(here, there, lambda r: r.id in renewed or touched(made, r), gone & set(now.schemas))
+                # What the branch made itself has an id that means nothing in the lake, or another table.
+                kept = revert.done.anew = {name: id for name, id in revert.done.anew.items() if id in was}
                 note(transaction, revert.done)
+                transaction.note["anew"] = _without_deleted(kept, made, made_anew)
                 transaction.note["parts"] = [json.loads(s.note) for s in reversed(made) if s.note]
         carry_tags(origin.catalog, revert.done)
+        for name, id in kept.items():
+            types.carry(origin.catalog, id, origin.catalog.find(name).id)
         self._restart()
         return transaction.committed
 
@@ -267,6 +277,20 @@ def _changed(
         {id: before.by_id[id] for id in ids if id in before.by_id},
         {id: after.by_id[id] for id in ids if id in after.by_id},
     )
+
+
+def _made_anew(catalog: Catalog, before: Definitions, there: dict[int, Relation]) -> dict[int, int]:
+    """Tables of a branch that it made anew, with wider types or as they once were, and the ids they began with."""
+    found = {id: catalog.known_as(relation, before.by_id) for id, relation in there.items()}
+    return {id: old for id, old in found.items() if old is not None and old != id and old not in there}
+
+
+def _without_deleted(anew: dict[str, int], made: list[Snapshot], made_anew: dict[int, int]) -> dict[str, int]:
+    """The tables that lost no row in the branch: of the others nobody knows which loads are still in them."""
+    names = made_anew | {id: id for id in anew.values()}
+    changes = {change for snapshot in made for change in snapshot.changes.split(",")}
+    deleted = {old for id, old in names.items() if {f"deleted_from_table:{id}", f"inlined_delete:{id}"} & changes}
+    return {name: id for name, id in anew.items() if id not in deleted}
 
 
 def _copy_state(source: Path, target: Path) -> None:

@@ -24,6 +24,8 @@ from lakehouse.errors import ConfigError
 FILE_NAME = "lakehouse.toml"
 ENV_PREFIX = "LAKEHOUSE_"
 PATH_VARIABLE = "LAKEHOUSE_PATH"
+SNAPSHOT_VARIABLE = "LAKEHOUSE_SNAPSHOT"
+"""The snapshot that the lake of `LAKEHOUSE_PATH` is read at, for kernels that are to see one moment."""
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -150,6 +152,19 @@ class MaintenanceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     """Data files below this size are merged by `compact()`."""
 
 
+class ReportsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[reports]`: where reports stand, and what a run of one may take."""
+
+    folder: str | None = None
+    """A further folder with notebooks of reports; those in `reports` in the lake folder are always there."""
+    timeout: Seconds = 1800.0
+    """Seconds until a run is ended."""
+    workers: Count = 2
+    """Runs of a batch at once."""
+    max_output_bytes: Count = 20_000_000
+    """Bytes that are kept of what one cell gives."""
+
+
 class ObserverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[observer]`: what is kept of the events of what runs."""
 
@@ -192,6 +207,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     storage: StorageSettings = StorageSettings()
     query: QuerySettings = QuerySettings()
     maintenance: MaintenanceSettings = MaintenanceSettings()
+    reports: ReportsSettings = ReportsSettings()
     observer: ObserverSettings = ObserverSettings()
     workflow: WorkflowSettings = WorkflowSettings()
 
@@ -203,6 +219,20 @@ class Origin(msgspec.Struct, frozen=True):
     key: str
     value: Any
     source: str
+
+
+def snapshot(environ: Mapping[str, str] | None = None) -> int | None:
+    """The snapshot that the environment pins the lake to.
+
+    Raises:
+        ConfigError: it is no snapshot id.
+    """
+    text = (os.environ if environ is None else environ).get(SNAPSHOT_VARIABLE)
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise ConfigError(f"${SNAPSHOT_VARIABLE} is no snapshot id: {text!r:.40}")
+    return int(text)
 
 
 def parse_size(text: str) -> int:
@@ -306,7 +336,7 @@ def _from_environment(environ: Mapping[str, str], model: type[Any]) -> _Layer:
         for key in struct.__struct_fields__
     }
     for variable in sorted(environ):
-        if not variable.startswith(ENV_PREFIX) or variable == PATH_VARIABLE:
+        if not variable.startswith(ENV_PREFIX) or variable in (PATH_VARIABLE, SNAPSHOT_VARIABLE):
             continue
         if variable not in names:
             raise ConfigError(f"environment variable {variable} is not a setting", hint=_nearest(variable, names))

@@ -19,7 +19,7 @@ class opened:  # noqa: N801 - read as a verb; a class costs a third of a generat
         try:
             self._file = os.open(path, flags | os.O_CLOEXEC, _MODE)
         except OSError as error:
-            raise _told(path, error) from None
+            raise told(path, error) from None
 
     def __enter__(self) -> int:
         return self._file
@@ -34,13 +34,19 @@ class Held:
     def __init__(self, path: Path, flags: int) -> None:
         with explained(path):
             self.file = os.open(path, flags | os.O_CLOEXEC, _MODE)
+            self._stat = os.fstat(self.file)
 
-    def is_at(self, path: Path) -> bool:
-        """Whether a path still leads to this file, which another one may have replaced."""
+    def size_at(self, path: str) -> int | None:
+        """The bytes of this file if a path still leads to it, which another one may have replaced.
+
+        Its inode cannot be used again as long as it is open.
+        """
         try:
-            return os.path.samestat(os.stat(path), os.fstat(self.file))
+            stat = os.stat(path)
         except FileNotFoundError:
-            return False
+            return None
+        same = stat.st_ino == self._stat.st_ino and stat.st_dev == self._stat.st_dev
+        return stat.st_size if same else None
 
     def __del__(self) -> None:
         if hasattr(self, "file"):
@@ -63,18 +69,21 @@ class explained:  # noqa: N801
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, OSError):
-            raise _told(self._path, error) from None
+            raise told(self._path, error) from None
 
 
-def _told(path: Path, error: OSError) -> DiskFull | JournalError:
+def told(path: Path, error: OSError) -> DiskFull | JournalError:
+    """An error of the system in our words."""
     kind = DiskFull if error.errno in _FULL else JournalError
     return kind(f"{path} cannot be used: {error.strerror}", hint="nothing was appended")
 
 
 def write_all(file: int, block: bytes | bytearray, path: Path) -> None:
     """All of it in one write, or an error."""
-    with explained(path):
+    try:
         written = os.write(file, block)
+    except OSError as error:
+        raise told(path, error) from None
     if written != len(block):
         raise DiskFull(f"{path} could be written only in part", hint="nothing was appended")
 

@@ -27,8 +27,9 @@
     │   ├── SnapshotNotFound
     │   ├── ObjectNotFound
     │   ├── TraceNotFound
+    │   ├── ReportNotFound
     │   ├── WorkflowNotFound
-    │   └── RunNotFound
+    │   └── RunNotFound        of a report or workflow
     ├── AlreadyExists
     ├── Conflict               somebody else changed it meanwhile
     │   ├── PreconditionFailed if_absent or if_match does not hold
@@ -38,6 +39,7 @@
     ├── ObjectTooLarge         larger than the cap of its key prefix
     ├── JournalError           a record that cannot be written, a file that cannot be used
     ├── TraceInvalid           what cannot be a trace: no JSON, an odd uid
+    ├── ReportInvalid          a notebook that is no report, a parameter that does not fit
     ├── EventInvalid           an event whose parts contradict each other
     ├── FilterInvalid          an unknown field or operator
     ├── WorkflowError
@@ -57,6 +59,10 @@
     │   ├── QueryCancelled
     │   ├── QueryMemory        memory or spill space exhausted
     │   └── ResultTooLarge     more rows than query.max_rows
+    ├── RemoteError            a lake behind a server, seen from here
+    │   ├── ServerUnreachable  no connection, or no answer in time
+    │   ├── AnswerBroken       an answer that ended early, or is none of ours
+    │   └── NotRemote          what only a lake opened here can do
     └── IngestError
         ├── SourceNotFound
         ├── SourceUnreadable   binary, truncated, ragged, wrong encoding
@@ -86,6 +92,8 @@ class LakehouseError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.request_id: str | None = None
+        """Of the request over HTTP that failed, as the server's log has it; None when there was none."""
 
     def __str__(self) -> str:
         return f"{self.message}\nHint: {self.hint}" if self.hint else self.message
@@ -258,6 +266,12 @@ class TraceNotFound(NotFound):
     code = "trace_not_found"
 
 
+class ReportNotFound(NotFound):
+    """There is no report of that name."""
+
+    code = "report_not_found"
+
+
 class WorkflowNotFound(NotFound):
     """No workflow is stored under that name."""
 
@@ -265,7 +279,7 @@ class WorkflowNotFound(NotFound):
 
 
 class RunNotFound(NotFound):
-    """No run of a workflow has that id."""
+    """No run of a report or workflow has that id."""
 
     code = "run_not_found"
 
@@ -327,6 +341,12 @@ class TraceInvalid(LakehouseError):
     """What cannot be a trace: content that is no JSON, an odd uid, tag or scope."""
 
     code = "trace_invalid"
+
+
+class ReportInvalid(LakehouseError):
+    """A name, a notebook or a parameter of a report is not as it should be; names it."""
+
+    code = "report_invalid"
 
 
 class EventInvalid(LakehouseError):
@@ -398,7 +418,7 @@ class SqlRefused(QueryError):
 
 
 class SandboxUnavailable(QueryError):
-    """This machine cannot hold SQL from strangers, and the settings do not allow the gate alone."""
+    """SQL from strangers cannot be held on this machine, and the settings do not allow the gate alone."""
 
     code = "sandbox_unavailable"
     status = 503
@@ -450,6 +470,33 @@ class ResultTooLarge(QueryError):
 
     code = "result_too_large"
     status = 413
+
+
+class RemoteError(LakehouseError):
+    """A server failed in a way that has no class of its own here; `request_id` leads to its log."""
+
+    code = "remote_failed"
+    status = 502
+
+
+class ServerUnreachable(RemoteError):
+    """No connection could be made to the server, or it did not answer in time."""
+
+    code = "server_unreachable"
+    status = 504
+
+
+class AnswerBroken(RemoteError):
+    """An answer ended before it was whole, or is not one of this server's; nothing of it was used."""
+
+    code = "answer_broken"
+
+
+class NotRemote(RemoteError):
+    """Only a lake that is opened on its own machine can do this."""
+
+    code = "not_remote"
+    status = 501
 
 
 class IngestError(LakehouseError):

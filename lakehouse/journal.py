@@ -10,25 +10,25 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import msgspec
-
-from lakehouse.durable import Held, explained, make_folder, opened, sync_folder, write_all
+from lakehouse import lines
+from lakehouse.durable import Held, explained, make_folder, opened, sync_folder, told, write_all
 from lakehouse.errors import ConfigError, DiskFull, JournalError, LakehouseError
-from lakehouse.records import Begin, Entry, Fault, Line, Position, encode, generation_of, hash_of, parse, stamp
+from lakehouse.quarantine import isolate
+from lakehouse.records import SLACK, Begin, Entry, Fault, Position, encode, hash_of, stamp
 
 Sync = Literal["always", "interval", "never"]
 
-_CHUNK = 1 << 20
-_TAIL, _HEAD = 1 << 16, 256
-SLACK = 1024
-"""Bytes that a record may be longer after a compaction, which says in it what its line said before."""
+_HEAD = 256
+_FIRST = 100
+_MANY = 10_000
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +69,16 @@ class Journal:
             raise ConfigError(f"'{sync}' is not a way to sync a journal", hint="always, interval or never")
         self.path = path
         self.max_line = max_line
-        self._longest = max_line + SLACK
+        self.longest = max_line + SLACK
         self._sync = sync
         self._interval = interval
         self._synced = time.monotonic()
-        self._holder = threading.local()
-        self._lock = path.with_name(path.name + ".lock")
-        self._known: tuple[int, bytes, Position] | None = None  # inode, begin and end, as our last append left them
+        self._owner: int | None = None
+        self._lock = os.fspath(path) + ".lock"
+        self._place = os.fspath(path)
         self._held: Held | None = None
+        self._head = b""  # how the held file begins
+        self._known: Position | None = None  # its end, as our last append left it
 
     @property
     def quarantine(self) -> Path:
@@ -93,34 +95,15 @@ class Journal:
         with self.writing() as writing:
             return writing.append(*data)
 
-    @contextmanager
-    def writing(self) -> Iterator[Writing]:
-        """Hold the journal: nobody else appends between a look at its end and what is appended then.
+    def writing(self) -> Holding:
+        """Hold the journal: `with journal.writing() as writing` keeps others from appending meanwhile.
+
+        Nobody else appends between a look at its end and what is appended then.
 
         Raises:
             JournalError: the file cannot be opened.
         """
-        with self._locked():
-            held = self._held
-            if held is None or not held.is_at(self.path):
-                held = self._held = Held(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
-            file, head = held.file, os.pread(held.file, _HEAD, 0)
-            stat = os.fstat(file)
-            if not head:  # made by us, or by one who may have died before this
-                sync_folder(self.path.parent)
-            known = self._known
-            # A file that was removed may have given its inode to one of a later generation, which begins otherwise.
-            if known and (known[0] != stat.st_ino or known[2].offset > stat.st_size or not head.startswith(known[1])):
-                known = None
-            if known and known[2].offset == stat.st_size:
-                end, whole = known[2], True
-            else:
-                end, whole = self._end(file, known[2] if known else None)
-            writing = Writing(self, file, end, whole=whole)
-            try:
-                yield writing
-            finally:
-                self._known = (stat.st_ino, head, writing.end) if writing.sound and writing.whole else None
+        return Holding(self)
 
     def read(self, after: Position | None = None) -> Iterator[Entry | Fault]:
         """Everything behind a position, as far as it is written when it is reached; memory stays flat.
@@ -131,21 +114,28 @@ class Journal:
         if not self.path.exists():
             return
         with opened(self.path, os.O_RDONLY) as file:
-            yield from self._lines(file, after)
+            yield from lines.lines(file, after, self.longest)
 
     def replay(self, apply: Callable[[Entry], None], after: Position | None = None) -> tuple[Position, list[Fault]]:
         """Apply every record behind a position; lines that are none, or that `apply` refuses, go into quarantine.
 
         Returns:
-            The end, and the faults, oldest first.
+            The end, and the first hundred faults, oldest first; the quarantine has them all.
         """
         faults: list[Fault] = []
+        first: list[Fault] = []
+
+        def skip(fault: Fault) -> None:
+            self._collect(faults, fault)
+            if len(first) < _FIRST:
+                first.append(fault)
+
         end = after or Position()
         for found in self.read(after):
             begin = end.offset if end.generation == found.end.generation else 0
             end = found.end
             if isinstance(found, Fault):
-                faults.append(found)
+                skip(found)
                 continue
             try:
                 apply(found)
@@ -153,10 +143,9 @@ class Journal:
                 raise  # the record is good
             except (LakehouseError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
                 reason = f"record {found.seq} cannot be applied: {error}"
-                faults.append(Fault(begin, end.offset - begin - 1, reason, end))
-        if faults:
-            self.isolate(faults)
-        return end, faults
+                skip(Fault(begin, end.offset - begin - 1, reason, end))
+        self.isolate(faults)
+        return end, first
 
     def verify(self) -> Verification:
         """Read everything and tell what is wrong."""
@@ -170,7 +159,7 @@ class Journal:
                 breaks += not found.chained
             else:
                 corrupt += 1
-                faults += [found] if len(faults) < 100 else []
+                faults += [found] if len(faults) < _FIRST else []
         size = self.path.stat().st_size if self.path.exists() else 0
         return Verification(records, size, end.generation, corrupt, end.offset < size, breaks, tuple(faults))
 
@@ -183,8 +172,8 @@ class Journal:
             JournalError, DiskFull: the new file could not be written; the old one stays.
         """
         draft = self.path.with_name(self.path.name + ".new")
-        with self._locked(), opened(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND) as old:
-            last, whole = self._end(old)
+        with self._alone(), opened(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND) as old:
+            last, whole = lines.end_of(old, None, self.longest)
             if not whole:  # what has no newline may be a record; if it is none, it belongs into quarantine
                 Writing(self, old, last, whole=False).append()
             entries = self._kept(old)
@@ -210,11 +199,11 @@ class Journal:
     def _kept(self, file: int) -> Iterator[Entry]:
         """The records of a file that is going to be replaced; its other lines are put into quarantine."""
         faults: list[Fault] = []
-        for found in self._lines(file):
+        for found in lines.lines(file, None, self.longest):
             if isinstance(found, Entry):
                 yield found
             else:
-                faults.append(found)
+                self._collect(faults, found)
         self.isolate(faults)
 
     def close(self) -> None:
@@ -226,131 +215,119 @@ class Journal:
 
     def due(self) -> bool:
         """Whether what is appended now must be forced to the disk."""
-        if self._sync == "interval" and time.monotonic() - self._synced < self._interval:
+        if self._sync != "interval":
+            return self._sync == "always"
+        now = time.monotonic()
+        if now - self._synced < self._interval:
             return False
-        self._synced = time.monotonic()
-        return self._sync != "never"
+        self._synced = now
+        return True
 
-    def _end(self, file: int, start: Position | None = None) -> tuple[Position, bool]:
-        """Behind the last record, sought from `start` or from the back, and whether the file ends with a newline."""
-        stat = os.fstat(file)
-        end = start or self._last(file, stat.st_size)
-        for found in self._lines(file, end):
-            end = found.end
-        if end.offset == stat.st_size:
-            return end, True
-        # What follows was torn; but if only its newline is missing it is a record, acknowledged or not.
-        rest = os.pread(file, min(stat.st_size - end.offset, self._longest + 1), end.offset)
-        if isinstance(line := parse(rest, end.seq, self._longest), Line):
-            return replace(end, offset=stat.st_size, seq=line.seq, hash=hash_of(rest)), False
-        return replace(end, offset=stat.st_size), False
+    def _collect(self, faults: list[Fault], fault: Fault) -> None:
+        """One more fault; many are put into quarantine at once, and never so many kept in memory."""
+        faults.append(fault)
+        if len(faults) >= _MANY:
+            self.isolate(faults)
+            faults.clear()
 
-    def _last(self, file: int, size: int) -> Position:
-        """Behind the last line that is a record, found from the back: a journal of gigabytes is open at once."""
-        generation = self._generation(file)
-        tail, start = b"", size
-        while start > 0:
-            step = min(_CHUNK if tail else _TAIL, start)
-            start -= step
-            tail = os.pread(file, step, start) + tail
-            lines = tail.split(b"\n")
-            end = start + len(tail) - len(lines.pop())  # the last piece has no newline
-            first = 0 if start == 0 else 1  # the first piece may have begun earlier
-            found: Position | None = None
-            for line in reversed(lines[first:]):
-                if isinstance(parsed := parse(line, 0, self._longest), Line):
-                    if found is not None and parsed.seq >= found.seq:
-                        return Position(generation)  # out of order: only reading from the beginning tells the number
-                    found = found or Position(generation, end, parsed.seq, hash_of(line))
-                end -= len(line) + 1
-            if found:
-                return found
-            tail = tail if len(tail) <= self._longest + _CHUNK else tail[: self._longest]
-        return Position(generation)
-
-    def _generation(self, file: int) -> int:
-        line = parse(os.pread(file, 4096, 0).split(b"\n", 1)[0], 0, self._longest)
-        return generation_of(line) if isinstance(line, Line) else 0
-
-    def _lines(self, file: int, after: Position | None = None) -> Iterator[Entry | Fault]:
-        """The whole lines behind a position; from the beginning when it is of another generation."""
-        generation = self._generation(file)
-        end = after if after is not None and after.generation == generation else Position(generation)
-        offset, rest, oversize = end.offset, b"", 0
-        while chunk := os.pread(file, _CHUNK, offset + len(rest) + oversize):
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                size = len(line) + oversize
-                if oversize:
-                    parsed: Line | str = f"longer than {self.max_line} bytes"
-                else:
-                    parsed = parse(line, end.seq, self._longest)
-                begin, offset, oversize = offset, offset + size + 1, 0
-                if isinstance(parsed, str):
-                    end = replace(end, offset=offset)
-                    if size:
-                        yield Fault(begin, size, parsed, end)
-                    continue
-                # The first record of a compacted file names one that is gone with the old file.
-                chained = parsed.prev == end.hash or (begin == 0 and generation > 0)
-                end = Position(generation, offset, parsed.seq, hash_of(line))
-                if begin == 0 and generation_of(parsed):
-                    continue
-                yield Entry(parsed.seq, parsed.time, parsed.data, end, chained)
-            if len(rest) > self._longest:  # it will not be a record: let go of it, only count
-                oversize, rest = oversize + len(rest), b""
-
-    def isolate(self, faults: list[Fault]) -> None:
+    def isolate(self, faults: Sequence[Fault]) -> None:
         """Copy lines into the quarantine file, unless they are there.
+
+        Args:
+            faults: of one generation, in the order of the file.
 
         Raises:
             JournalError, DiskFull: it cannot be written.
         """
-        if not faults:
-            return
-        # Its own lock: who waits here may hold the index, and who holds the journal may wait for the index.
-        with opened(self.quarantine, os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            known, last = set(), b"\n"
-            with self.quarantine.open("rb") as lines:
-                for last in lines:
-                    with suppress(msgspec.DecodeError, KeyError, TypeError):
-                        entry = msgspec.json.decode(last)
-                        known.add((entry["generation"], entry["offset"], hash(entry["line"])))
-            block = bytearray(b"" if last.endswith(b"\n") else b"\n")
-            with opened(self.path, os.O_RDONLY) as journal:
-                for fault in faults if self._generation(journal) == faults[0].end.generation else ():
-                    bad = os.pread(journal, min(fault.size, self._longest), fault.offset)
-                    entry = {
-                        "time": datetime.now(UTC),
-                        "generation": fault.end.generation,
-                        "offset": fault.offset,
-                        "size": fault.size,
-                        "reason": fault.reason,
-                        "line": bad.decode("utf-8", "backslashreplace"),
-                    }
-                    if (entry["generation"], entry["offset"], hash(entry["line"])) not in known:
-                        block += msgspec.json.encode(entry) + b"\n"
-                        write_all(file, block, self.quarantine)
-                        block.clear()
-            with explained(self.quarantine):
-                os.fsync(file)
+        if faults:
+            isolate(self.path, self.quarantine, faults, self.longest)
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """The companion lock file, so that the journal itself can be replaced."""
-        if getattr(self._holder, "held", False):
+    def _alone(self) -> Iterator[None]:
+        file = self.lock()
+        try:
+            yield
+        finally:
+            self.unlock(file)
+
+    def lock(self) -> int:
+        """Wait until nobody else writes, and keep them from it until `unlock` is given what this returns.
+
+        A companion file, so that the journal itself can be replaced; opened anew by everyone, which keeps threads
+        apart too.
+        """
+        if self._owner == threading.get_ident():
             raise JournalError(f"{self.path} is being written by this thread already")
         if self._known is None:
             make_folder(self.path.parent)
-        # An open file of its own for everyone: the lock then also keeps threads apart.
-        with opened(self._lock, os.O_RDWR | os.O_CREAT) as file:
+        try:
+            file = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise told(Path(self._lock), error) from None
+        try:
             fcntl.flock(file, fcntl.LOCK_EX)
-            self._holder.held = True
-            try:
-                yield
-            finally:
-                self._holder.held = False
+            self._owner = threading.get_ident()
+        except BaseException:
+            os.close(file)
+            raise
+        return file
+
+    def unlock(self, file: int) -> None:
+        """Let others write."""
+        self._owner = None
+        fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough: a process that was forked meanwhile has it too
+        os.close(file)
+
+    def begin(self) -> Writing:
+        """The end of the file, for who holds the lock."""
+        held = self._held
+        try:
+            size = held.size_at(self._place) if held else None
+        except OSError as error:
+            raise told(self.path, error) from None
+        if held is None or size is None:
+            held = self._held = Held(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+            self._known, self._head = None, b""
+            size = os.fstat(held.file).st_size
+        if not size:  # made by us, or by one who may have died before this
+            sync_folder(self.path.parent)
+        known = self._known
+        if known and known.offset == size:
+            return Writing(self, held.file, known)
+        head = os.pread(held.file, _HEAD, 0)
+        if known and (known.offset > size or not head.startswith(self._head)):  # it was written over
+            known = None
+        self._head = head
+        end, whole = lines.end_of(held.file, known, self.longest)
+        return Writing(self, held.file, end, whole=whole)
+
+    def ended(self, writing: Writing) -> None:
+        """Remember where a writer left the end."""
+        self._known = writing.end if writing.sound and writing.whole else None
+
+
+class Holding:
+    """`with` this as a `Writing`: nobody else appends. A class costs a third of a generator, and appends are many."""
+
+    __slots__ = ("_file", "_journal", "_writing")
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def __enter__(self) -> Writing:
+        self._file = self._journal.lock()
+        try:
+            self._writing = self._journal.begin()
+        except BaseException:
+            self._journal.unlock(self._file)
+            raise
+        return self._writing
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._journal.ended(self._writing)
+        finally:
+            self._journal.unlock(self._file)
 
 
 class Writing:
@@ -358,13 +335,13 @@ class Writing:
 
     def __init__(self, journal: Journal, file: int, end: Position, *, whole: bool = True, draft: bool = False) -> None:
         self.end = end
-        self.time = datetime.now(UTC)
+        self.time = _NEVER
         self.sound = True
         self._journal = journal
         self._file = file
         self.whole = whole
         self._draft = draft  # of a compaction, which syncs it when it is whole
-        self._longest = journal.max_line + SLACK * draft
+        self._longest = journal.longest if draft else journal.max_line
 
     def append(self, *data: Any) -> Position:
         """As `Journal.append`."""
@@ -372,22 +349,26 @@ class Writing:
             raise JournalError(f"{self._journal.path}: the write before this one failed", hint="begin again")
         now = datetime.now(UTC)
         time = stamp(now)
-        lines = [] if self.whole else [b""]
-        seq, last = self.end.seq, self.end.hash
+        block = [] if self.whole else [b""]
+        seq, last, longest = self.end.seq, self.end.hash, self._longest
         for value in data:
             seq += 1
-            line = encode(seq, time, last, value, self._longest)
+            line = encode(seq, time, last, value, longest)
             last = hash_of(line)
-            lines.append(line)
-        if not lines:
+            block.append(line)
+        if not block:
             return self.end
-        block = b"\n".join(lines) + b"\n"
-        size = os.fstat(self._file).st_size
+        block.append(b"")
+        written = b"\n".join(block)
+        size = self.end.offset  # of the file: what follows the last record is counted, and nobody else writes
+        journal = self._journal
         try:
-            write_all(self._file, block, self._journal.path)
-            if not self._draft and self._journal.due():
-                with explained(self._journal.path):
+            write_all(self._file, written, journal.path)
+            if not self._draft and journal.due():
+                try:
                     os.fdatasync(self._file)
+                except OSError as error:
+                    raise told(journal.path, error) from None
         except BaseException:
             self.sound = False
             with suppress(OSError):
@@ -395,5 +376,5 @@ class Writing:
             raise
         self.whole = True
         self.time = now
-        self.end = Position(self.end.generation, size + len(block), seq, last)
+        self.end = Position(self.end.generation, size + len(written), seq, last)
         return self.end

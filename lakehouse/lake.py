@@ -46,10 +46,12 @@ from lakehouse.pathway.recorder import Recorder
 from lakehouse.pathway.table import TraceTable
 from lakehouse.query import history
 from lakehouse.query.engine import Engine
+from lakehouse.query.sandbox.confine import protection
 from lakehouse.query.sandbox.pool import Pool
 from lakehouse.query.sandbox.sandbox import Sandbox
 from lakehouse.query.saved import Saved
 from lakehouse.query.script import Parameters
+from lakehouse.reports.reports import Reports
 from lakehouse.storage.caps import CappedStore, ReadOnlyStore
 from lakehouse.storage.local import LocalStore
 from lakehouse.workflow.workflows import Workflows
@@ -74,6 +76,7 @@ class Lakehouse:
         maintenance: `compact()`, `expire()`, `clean()` and `run()`.
         saved: queries kept by name, to be built upon.
         pathway: how questions were answered before: traces, found again by words.
+        reports: notebooks with parameters, executed on one snapshot, and what came of them.
         observer: what ran and what came of it: events of all processes.
         workflows: nodes that depend on each other, run with a true account of each.
         settings: the effective settings.
@@ -110,6 +113,9 @@ class Lakehouse:
         capped = CappedStore(objects, settings.storage.put_caps, settings.storage.max_put_bytes)
         self.storage: ObjectStore = ReadOnlyStore(capped) if self.read_only else capped
         self.ingest = Ingest(self._database, self.catalog, settings, self._runner, self.storage)
+        self.reports = Reports(
+            path, settings, self.catalog, self.storage, self._database.temp, read_only=self.read_only
+        )
         self.pathway = Recorder(path / PATHWAY_FOLDER, self)
         self.observer = Observer(
             path / OBSERVER_FOLDER, settings.observer, read_only=self.read_only, sink=self._openlineage()
@@ -159,7 +165,14 @@ class Lakehouse:
             principal: whose SQL it is; a worker process only ever serves one.
         """
         self._database.check_open()
-        return Sandbox(self._strangers, principal, self.settings, self.catalog.resolve)
+        return Sandbox(
+            self._strangers,
+            principal,
+            self.settings,
+            self.catalog,
+            history=self._history,
+            traces=self._traces.lent,
+        )
 
     def queries(
         self, limit: int | None = 100, *, text: str | None = None, status: history.Status | None = None
@@ -239,6 +252,10 @@ class Lakehouse:
 
     def cancel(self, query_id: str) -> bool:
         """Stop a query from another thread; False when none of that id is under way."""
+        for (_, name), answer in list(self._strangers.running.items()):
+            if name == query_id and answer is not None:
+                answer.cancel()
+                return True
         return self._runner.cancel(query_id)
 
     def close(self) -> None:
@@ -312,7 +329,8 @@ def open(
 
     Args:
         path: the lake folder; None: `$LAKEHOUSE_PATH`, else `./lake`.
-        at: pin the whole lake to this snapshot id, tagged snapshot or time; it is then read-only.
+        at: pin the whole lake to this snapshot id, tagged snapshot or time; it is then read-only. None: the
+            snapshot in `$LAKEHOUSE_SNAPSHOT` for the lake of `$LAKEHOUSE_PATH`, else the newest at any time.
         read_only: open without the right to write; the lake must exist.
         settings: values by section and key that win over `lakehouse.toml` and the environment,
             such as `{"query": {"max_rows": 1000}}`.
@@ -325,6 +343,8 @@ def open(
     """
     folder = folder_of(path)
     effective = config.load(folder, settings)
+    if at is None and folder == folder_of(None):
+        at = config.snapshot()
     if not is_lake(folder):
         if read_only or at is not None:
             raise LakeUnusable(f"there is no lake at {folder}", hint="create it with lakehouse init, or by opening it")
@@ -358,5 +378,10 @@ def verify_backup(place: str | os.PathLike[str]) -> Manifest:
 
 def diagnose(path: str | os.PathLike[str] | None = None, *, checksums: bool = False, repair: bool = False) -> Diagnosis:
     """Look at a lake in whatever state it is; see `Lakehouse.doctor`."""
-    doctor = Doctor(folder_of(path), objects=OBJECTS_FOLDER, format=FORMAT)
+    doctor = Doctor(folder_of(path), objects=OBJECTS_FOLDER, format=FORMAT, protection=_protection)
     return doctor.examine(checksums=checksums, repair=repair)
+
+
+def _protection(setting: str) -> tuple[str, str]:
+    found = protection(setting)
+    return found.level, found.reason

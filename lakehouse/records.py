@@ -20,6 +20,8 @@ import msgspec
 from lakehouse.errors import JournalError
 
 _START = "0" * 64  # stands for the hash before the very first record
+SLACK = 1024
+"""Bytes that a record may be longer after a compaction, which says in it what its line said before."""
 _CRC_SIZE = len(b',"crc":"00000000"}')
 
 

@@ -62,7 +62,7 @@ class Database:
         self._local = threading.local()
         self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
         self._loading = threading.Lock()
-        self._loaded: set[str] = set()
+        self._loaded = set(extensions.CORE)
         self._closed = False
         self._sealed = False
         self._idle: dict[bool, list[duckdb.DuckDBPyConnection]] = {True: [], False: []}
@@ -81,11 +81,10 @@ class Database:
         with suppress(OSError):  # DuckDB removes a temporary folder that it made, with what others keep in it
             self.temp.mkdir(parents=True, exist_ok=True)
         try:
-            self.root = duckdb.connect(":memory:", config=config)
+            self.root = extensions.connect(config)
         except duckdb.Error as error:
             raise faults.translate(error) from error
         try:
-            self.load(*extensions.CORE)
             self._attach()
         except BaseException:
             self.root.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -226,6 +226,14 @@ class Catalog:
             f"{relation.kind} '{relation.name}' is not there at snapshot {snapshot}",
             hint="it was made later, or dropped, or another has its name now: ask lake.catalog.table() for that one",
         )
+
+    def known_as(self, relation: Relation, ids: Container[int]) -> int | None:
+        """Which of some ids a table had before it was made anew, perhaps more than once; None when it had none."""
+        here: int | None = relation.id
+        while here is not None and here not in ids:
+            older = replace(relation, id=here)
+            here = notes.before(self.notes(older), older)
+        return here
 
     def table_snapshots(self, relation: Relation) -> list[Snapshot]:
         """Snapshots whose changes name the table by id, and the one that created it."""

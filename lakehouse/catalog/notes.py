@@ -21,8 +21,10 @@ COMPACT = "compact"
 """The operation of commits that only lay the same rows down in other files."""
 EVOLVE = "evolve"
 """The operation of commits that made a table anew with wider types: the same rows, under another id."""
-ANEW = ("rollback", EVOLVE)
-"""The operations of commits that may make a table anew, as an older snapshot (`version`) has it."""
+PUBLISH = "publish"
+"""The operation of commits that brought what a branch did into the lake."""
+ANEW = ("rollback", EVOLVE, PUBLISH)
+"""The operations of commits that may make a table anew; but for a publish, as an older snapshot (`version`) has it."""
 
 
 def keep(state: State, snapshots: Iterable[Snapshot]) -> None:

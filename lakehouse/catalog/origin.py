@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-
 NODE_VARIABLE = "LAKE_WORKFLOW_NODE"
 """In the environment of a node of a workflow, and of all that it starts: `workflow/run/node`."""
 

@@ -38,6 +38,7 @@ _COMMANDS = {
     "profile": "knowing",
     "put": "objects",
     "queries": "knowing",
+    "report": "report",
     "restore": "health",
     "rollback": "history",
     "retry": "loading",

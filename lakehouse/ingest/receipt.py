@@ -178,6 +178,9 @@ def _loads(
                 yield snapshot.id, one
             if target.mode != "append" or (loaded and one.get("mode") == "replace"):
                 return  # what came before is gone; and a table that was changed since is not what was loaded
+        if (before := replaced(note, relation)) is not None:  # a branch made it anew
+            yield from _loads(catalog, replace(relation, id=before), target, until)
+            return
 
 
 def _find(catalog: Catalog, schema: str, name: str) -> Relation | None:

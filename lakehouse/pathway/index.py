@@ -100,6 +100,20 @@ class Index:
             self._local.reading = False
             connection.execute("COMMIT")
 
+    @property
+    def end(self) -> Position:
+        """How far the journal is in the index as it is, not caught up."""
+        with self._explained():
+            return self._known(self._connection())
+
+    def named(self, uids: Sequence[str]) -> tuple[Position, str | None]:
+        """One of some uids that is in the index as it is, not caught up, and how far the journal is in it."""
+        with self._explained(), _transaction(self._connection(), "BEGIN") as connection:
+            known = self._known(connection)
+            sql = "SELECT uid FROM trace WHERE uid IN (SELECT value FROM json_each(?)) LIMIT 1"
+            found = connection.execute(sql, [msgspec.json.encode(uids).decode()]).fetchone()
+        return known, found[0] if found else None
+
     def texts(self, seq: int) -> int:
         """How many texts were written up to a position."""
         found = self.ask("SELECT texts FROM event WHERE seq <= ? ORDER BY seq DESC LIMIT 1", [seq])
@@ -203,8 +217,7 @@ class Index:
                 last = found.end
                 if isinstance(found, Fault):
                     faults.append(found)
-                    continue
-                if wrong := _applied(applying, found):
+                elif wrong := _applied(applying, found):
                     reason = f"record {found.seq} cannot be applied: {wrong}"
                     faults.append(Fault(begin, last.offset - begin - 1, reason, last))
                 count += 1
@@ -323,6 +336,7 @@ class Index:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)  # a process that was forked meanwhile has it open too
             os.close(lock)
 
     @contextmanager
@@ -362,10 +376,10 @@ def _applied(applying: events.Applying, entry: Entry) -> str:
 
 
 @contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
+def _transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
+    connection.execute(begin)
     try:
-        yield
+        yield connection
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:

@@ -128,15 +128,19 @@ class Stats:
     """Size of the journal."""
 
 
-class Draft(msgspec.Struct, frozen=True):
-    """What a new trace is made of, checked."""
+class Draft(msgspec.Struct, gc=False):
+    """A new trace, checked, as the journal has it."""
 
     uid: str
-    content: bytes
-    """As JSON."""
-    kind: str | None = None
-    tags: tuple[str, ...] = ()
-    scope: Mapping[str, str] = {}
+    content: msgspec.Raw
+    kind: str | None
+    tags: tuple[str, ...]
+    scope: Mapping[str, str]
+    snapshot: int | None = None
+    predecessor: str | msgspec.UnsetType | None = msgspec.UNSET
+    origin: Mapping[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    """What else is known of an imported one."""
+    op: str = "add"
 
 
 def draft(
@@ -147,17 +151,37 @@ def draft(
     Raises:
         TraceInvalid: content that is no JSON; a uid, kind, tag or scope that is no plain text.
     """
-    text = encoded(content)
+    text = msgspec.Raw(encoded(content))
+    name = check_uid(uid) if uid else os.urandom(16).hex()
+    if kind is None and scope is None and tags == ():
+        return Draft(name, text, None, (), {})
     if isinstance(tags, str):
         raise TraceInvalid("tags is one text", hint=f"give a list: tags=[{tags!r}]")
-    labels = tuple(dict.fromkeys(_text(tag, "a tag") for tag in tags)) if tags else ()
-    if scope is not None and not isinstance(scope, Mapping):
+    labels = tuple(tags)
+    if scope is None:
+        pairs: Mapping[str, str] = {}
+    elif type(scope) is dict or isinstance(scope, Mapping):
+        pairs = dict(scope)
+    else:
         raise TraceInvalid("scope is not a mapping", hint="such as scope={'user': 'ann'}")
-    pairs = (
-        {_text(key, "a key of scope"): _text(value, f"scope.{key}") for key, value in scope.items()} if scope else {}
-    )
-    checked = None if kind is None else _text(kind, "kind")
-    return Draft(check_uid(uid) if uid else os.urandom(16).hex(), text, checked, labels, pairs)
+    texts = (*labels, *pairs, *pairs.values())
+    if kind is not None:
+        texts += (kind,)
+    if texts and not _plain_texts(texts):
+        _check(kind, labels, pairs)
+    if len(labels) > 1:
+        labels = tuple(dict.fromkeys(labels))
+    return Draft(name, text, kind, labels, pairs)
+
+
+def _check(kind: str | None, labels: Iterable[str], pairs: Mapping[str, str]) -> None:
+    for tag in labels:
+        _text(tag, "a tag")
+    for key, value in pairs.items():
+        _text(key, "a key of scope")
+        _text(value, f"scope.{key}")
+    if kind is not None:
+        _text(kind, "kind")
 
 
 def encoded(content: Any) -> bytes:
@@ -181,7 +205,7 @@ def check_uid(uid: Any) -> str:
     Raises:
         TraceInvalid: it is empty, too long, or no plain text.
     """
-    text = _text(uid, "uid")
+    text: str = uid if type(uid) is str and uid.isalnum() else _text(uid, "uid")
     if len(text) > MAX_UID:
         raise TraceInvalid(f"a uid of {len(text)} characters is too long", hint=f"at most {MAX_UID}")
     return text
@@ -302,6 +326,14 @@ def prose(content: Any) -> str:
     content = gist(content, meaning=True)
     inner = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
     return " ".join(filter(None, map(prose, inner)))
+
+
+def _plain_texts(values: tuple[str, ...]) -> bool:
+    """Whether `_text` surely lets all of them through: quickly told of most."""
+    try:
+        return "".join(values).isprintable() and all(map(str.strip, values))
+    except TypeError:
+        return False
 
 
 def _text(value: Any, what: str) -> str:

@@ -12,7 +12,7 @@ from lakehouse.errors import FilterInvalid, TraceNotFound
 from lakehouse.journal import Journal, Sync, Verification
 from lakehouse.pathway import transfer
 from lakehouse.pathway.model import History, SearchPage, Stats, Trace, Version, check_uid
-from lakehouse.pathway.search import MODES, Asked, search, trace_of
+from lakehouse.pathway.search import MODES, Asked, every, search, trace_of
 from lakehouse.pathway.vectors import Damaged, Vectors
 
 if TYPE_CHECKING:
@@ -179,9 +179,27 @@ class Memory:
         """Whether there is a trace of that uid, retired or not."""
         return self._find(uid) is not None
 
-    def export(self, path: str | Path, **arguments: Any) -> int:
-        """Write the traces that the filters of `search` let through, retired ones too, as NDJSON; returns how many."""
-        return transfer.export(self, Path(path), arguments)
+    def export(
+        self,
+        path: str | Path,
+        *,
+        filters: Mapping[str, Any] | None = None,
+        tags: Iterable[str] | None = None,
+        kind: str | None = None,
+        scope: Mapping[str, str] | None = None,
+        as_of: AsOf | None = None,
+        include_retired: bool = True,
+    ) -> int:
+        """Write traces as NDJSON, the oldest first; what is given narrows them as it does a search.
+
+        Returns:
+            How many.
+
+        Raises:
+            SourceUnreadable, DiskFull: the file could not be written; there is none, or the one that was there.
+        """
+        asked = Asked(None, filters, tags, kind, scope, include_retired, 1, None, False, "lexical")
+        return transfer.export(every(self._index, asked, self._position(as_of)), Path(path))
 
     def stats(self) -> Stats:
         """Counts of the whole memory."""

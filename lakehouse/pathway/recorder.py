@@ -225,11 +225,11 @@ class Recorder(Pathway):
                     forget(branch.lake, kept)
                 run, when = branch.sql, None
             compared = replayed(kept, run, when, tables or {})
-        with self._writing() as write:
+        with self._writing() as writing:
             outcome = {
                 verdict: sum(one.verdict == verdict for one in compared) for verdict in ("same", "changed", "failed")
             }
-            write({"op": "replay", "uid": uid, "outcome": outcome})
+            writing.append({"op": "replay", "uid": uid, "outcome": outcome})
         return Replay(self.get(uid), at, tuple(compared))
 
     def similar(self, question: str, limit: int = 5) -> list[Found]:

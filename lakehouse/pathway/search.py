@@ -100,6 +100,24 @@ def search(index: Index, vectors: Callable[[], Vectors], asked: Asked, as_of: in
     return SearchPage(tuple(page[:limit]), more, position, ranking)
 
 
+def every(index: Index, asked: Asked, as_of: int | None) -> Iterator[Trace]:
+    """All traces that the filters let through, the oldest first, as they were when the first was asked for.
+
+    A page at a time, so that as many as there are can be gone through.
+    """
+    narrowing, last = asked.narrowing(), -1
+    position = index.position if as_of is None else min(as_of, index.position)
+    while True:
+        with index.reading():
+            past = None if position == index.position else position
+            view = _View(index, condition(narrowing), labels(narrowing), position, past)
+            page = view.oldest(last, _BATCH)
+        yield from page
+        if len(page) < _BATCH:
+            return
+        last = view.number(page[-1])
+
+
 def trace_of(row: Any) -> Trace:
     """A row of the index as the trace it is."""
     return Trace(
@@ -165,6 +183,26 @@ class _View:
             where = f"t.id IN (SELECT value FROM json_each(?)) AND {sql} ORDER BY t.id DESC LIMIT ?"
             found += self._traces(where, [some, *values, wanted - len(found)])
             start, size = start + size, min(8 * size, _BATCH)
+        return found
+
+    def oldest(self, after: int, wanted: int) -> list[Trace]:
+        """Traces, oldest first.
+
+        Args:
+            after: the number of a trace.
+            wanted: at most so many.
+        """
+        sql, values = f"{self._sql} AND t.id > ? ORDER BY t.id LIMIT ?", self._values
+        if self.mask is None:
+            return self._traces(sql, [*values, after, wanted])
+        numbers = self.mask[after + 1 :].nonzero()[0] + (after + 1)
+        found: list[Trace] = []
+        for start in range(0, len(numbers), _BATCH):
+            some = json.dumps(numbers[start : start + _BATCH].tolist())
+            where = f"t.id IN (SELECT value FROM json_each(?)) AND {sql}"
+            found += self._traces(where, [some, *values, after, wanted - len(found)])
+            if len(found) == wanted:
+                break
         return found
 
     def of_texts(self, texts: list[int]) -> dict[int, Any]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import Raw
 
 from lakehouse.errors import (
@@ -18,7 +16,7 @@ from lakehouse.errors import (
     LakeReadOnly,
     TraceInvalid,
 )
-from lakehouse.journal import Sync
+from lakehouse.journal import Holding, Sync, Writing
 from lakehouse.pathway import transfer
 from lakehouse.pathway.model import (
     Draft,
@@ -30,13 +28,12 @@ from lakehouse.pathway.model import (
     draft,
     encoded,
 )
+from lakehouse.pathway.names import Names
 from lakehouse.pathway.reading import Memory
 from lakehouse.pathway.search import trace_of
 
 if TYPE_CHECKING:
     from lakehouse.pathway.embedding import Embedder
-
-Write = Callable[..., datetime]
 
 _BULK = 5000
 
@@ -89,10 +86,10 @@ class Pathway(Memory):
             JournalError, DiskFull: it could not be written; nothing was kept.
         """
         new = draft(content, kind=kind, tags=tags, scope=scope, uid=uid)
-        with self._writing() as write:
+        with self._writing() as writing:
             if uid and self._find(uid):  # a name that was made up here is new
                 raise AlreadyExists(f"there is a trace {uid}", hint="add_idempotent counts it; update changes it")
-            return self._keep(write, new)
+            return self._keep(writing, new)
 
     def add_idempotent(
         self,
@@ -109,17 +106,17 @@ class Pathway(Memory):
         and first added one when there are several).
         """
         new = draft(content, kind=kind, tags=tags, scope=scope, uid=uid)
-        with self._writing() as write:
+        with self._writing() as writing:
             if uid is not None:
                 found = self._index.rows("t.uid = ?", [uid])
             else:
-                same = digest(json.loads(new.content))
+                same = digest(msgspec.json.decode(new.content))
                 found = self._index.rows("t.digest = ? ORDER BY t.retired, t.id LIMIT 1", [same])
             if not found:
-                return self._keep(write, new)
+                return self._keep(writing, new)
             known = trace_of(found[0])
-            at = write({"op": "replay", "uid": known.uid})
-            return replace(known, replay_count=known.replay_count + 1, updated_at=at)
+            writing.append({"op": "replay", "uid": known.uid})
+            return replace(known, replay_count=known.replay_count + 1, updated_at=writing.time)
 
     def add_many(self, items: Iterable[Mapping[str, Any]]) -> list[str]:
         """Keep many new traces, mappings with the arguments of `add`; written by five thousands, in order.
@@ -133,8 +130,10 @@ class Pathway(Memory):
         uids: list[str] = []
         batch: list[Draft] = []
         named: list[str] = []
+        names: Names | None = None
         for item in items:
-            if not isinstance(item, Mapping) or "content" not in item or not _ADD.issuperset(item):
+            mapping = type(item) is dict or isinstance(item, Mapping)
+            if not mapping or "content" not in item or not _ADD.issuperset(item):
                 raise TraceInvalid(f"{item!r:.100} is not what add takes", hint=f"a mapping with {', '.join(_ADD)}")
             get = item.get
             uid = get("uid")
@@ -142,9 +141,10 @@ class Pathway(Memory):
             if uid:
                 named.append(uid)
             if len(batch) == _BULK:
-                uids += self._add_batch(batch, named)
+                names = names or self._names(named)
+                uids += self._add_batch(batch, named, names)
                 batch, named = [], []
-        return uids + self._add_batch(batch, named)
+        return uids + self._add_batch(batch, named, names or self._names(named))
 
     def update(self, uid: str, content: Any, *, if_version: int | None = None) -> Trace:
         """Give a trace new content; it keeps its uid, and its earlier versions are kept.
@@ -154,14 +154,14 @@ class Pathway(Memory):
             Conflict: it is not at `if_version` any more.
         """
         text = encoded(content)
-        with self._writing() as write:
+        with self._writing() as writing:
             known = self.get(uid)
             if if_version is not None and known.version != if_version:
                 raise Conflict(
                     f"trace {uid} is at version {known.version}, not {if_version}", hint="get it, look, and try again"
                 )
-            at = write({"op": "update", "uid": uid, "content": Raw(text)})
-            return replace(known, content=json.loads(text), version=known.version + 1, updated_at=at)
+            writing.append({"op": "update", "uid": uid, "content": Raw(text)})
+            return replace(known, content=msgspec.json.decode(text), version=known.version + 1, updated_at=writing.time)
 
     def revise(
         self,
@@ -178,7 +178,7 @@ class Pathway(Memory):
         Raises:
             TraceNotFound: there is no trace `uid`.
         """
-        with self._writing() as write:
+        with self._writing() as writing:
             old = self.get(uid)
             new = draft(
                 content,
@@ -189,35 +189,35 @@ class Pathway(Memory):
             )
             if new_uid and self._find(new_uid):
                 raise AlreadyExists(f"there is a trace {new_uid}")
-            return self._keep(write, new, predecessor=uid)
+            return self._keep(writing, new, predecessor=uid)
 
     def retire(self, uid: str, reason: str | None = None) -> Trace:
         """Take a trace out of search; `get` and `history` still give it. Retiring it again changes nothing."""
         check_text(reason, "a reason")
-        with self._writing() as write:
+        with self._writing() as writing:
             known = self.get(uid)
             if known.retired:
                 return known
-            at = write({"op": "retire", "uid": uid, "reason": reason})
-            return replace(known, retired=True, retired_reason=reason, updated_at=at)
+            writing.append({"op": "retire", "uid": uid, "reason": reason})
+            return replace(known, retired=True, retired_reason=reason, updated_at=writing.time)
 
     def restore(self, uid: str) -> Trace:
         """Undo `retire`."""
-        with self._writing() as write:
+        with self._writing() as writing:
             known = self.get(uid)
             if not known.retired:
                 return known
-            at = write({"op": "restore", "uid": uid})
-            return replace(known, retired=False, retired_reason=None, updated_at=at)
+            writing.append({"op": "restore", "uid": uid})
+            return replace(known, retired=False, retired_reason=None, updated_at=writing.time)
 
     def feedback(self, uid: str, score: float, note: str | None = None) -> Trace:
         """Say how good a trace was; the last score counts."""
         number = check_score(score)
         check_text(note, "a note")
-        with self._writing() as write:
+        with self._writing() as writing:
             known = self.get(uid)
-            at = write({"op": "feedback", "uid": uid, "score": number, "note": note})
-            return replace(known, score=number, updated_at=at)
+            writing.append({"op": "feedback", "uid": uid, "score": number, "note": note})
+            return replace(known, score=number, updated_at=writing.time)
 
     delete = retire
 
@@ -268,17 +268,18 @@ class Pathway(Memory):
             check_uid(predecessor)
         if snapshot is not None and (isinstance(snapshot, bool) or not isinstance(snapshot, int) or snapshot >> 63):
             raise TraceInvalid(f"snapshot is {snapshot!r}", hint="a number, or nothing")
-        events: list[dict[str, Any]] = [{**_added(new, snapshot), "predecessor": predecessor}]
+        new.snapshot, new.predecessor = snapshot, predecessor
         if origin:
-            events[0]["origin"] = origin
+            new.origin = origin
+        events: list[Any] = [new]
         if retired:
             events.append({"op": "retire", "uid": new.uid, "reason": check_text(reason, "a reason")})
         if score is not None:
             events.append({"op": "feedback", "uid": new.uid, "score": check_score(score)})
-        with self._writing() as write:
+        with self._writing() as writing:
             if uid and self._find(uid):
                 raise AlreadyExists(f"there is a trace {uid}")
-            write(*events)
+            writing.append(*events)
         return new.uid
 
     def compact(self) -> tuple[int, int]:
@@ -293,59 +294,44 @@ class Pathway(Memory):
         self.journal.compact(transfer.compacted)
         return before, self.stats().bytes
 
-    @contextmanager
-    def _writing(self) -> Iterator[Write]:
-        """Nobody else changes the memory meanwhile; what is yielded writes events and returns their time."""
+    def _writing(self) -> Holding:
+        """Nobody else changes the memory meanwhile."""
         if self._read_only:
             raise LakeReadOnly("the lake is open for reading only", hint="open it without at= and read_only= to write")
-        with self.journal.writing() as writing:
+        return self.journal.writing()
 
-            def write(*events: Mapping[str, Any]) -> datetime:
-                writing.append(*events)
-                return writing.time
+    def _names(self, named: list[str]) -> Names | None:
+        """What tells whether they are taken, if any is named."""
+        return Names(self.journal, self._index) if named else None
 
-            yield write
-
-    def _keep(self, write: Write, new: Draft, predecessor: str | None = None) -> Trace:
+    def _keep(self, writing: Writing, new: Draft, predecessor: str | None = None) -> Trace:
         """Write a new trace. The index hears of it from whoever reads next: a write is done when the journal has it."""
-        event = _added(new, self._snapshot())
+        new.snapshot = self._snapshot()
         if predecessor is not None:
-            event["predecessor"] = predecessor
-        at = write(event)
-        content, scope = json.loads(new.content), dict(new.scope)
+            new.predecessor = predecessor
+        writing.append(new)
+        content, at = msgspec.json.decode(new.content), writing.time
         return Trace(
-            new.uid, content, new.kind, new.tags, scope, 1, predecessor, 0, False, None, None, at, at, event["snapshot"]
+            new.uid, content, new.kind, new.tags, new.scope, 1, predecessor, 0, False, None, None, at, at, new.snapshot
         )
 
-    def _add_batch(self, batch: list[Draft], named: list[str]) -> list[str]:
+    def _add_batch(self, batch: list[Draft], named: list[str], names: Names | None) -> list[str]:
         if not batch:
             return []
         uids = [new.uid for new in batch]
         if len(set(uids)) < len(uids):
             twice = next(uid for uid in uids if uids.count(uid) > 1)
             raise AlreadyExists(f"the uid {twice} is given twice")
-        with self._writing() as write:
-            if named:  # those that were made up here are new
-                known = self._index.ask(
-                    "SELECT uid FROM trace WHERE uid IN (SELECT value FROM json_each(?))", [json.dumps(named)]
-                )
-                if known:
-                    raise AlreadyExists(f"there is a trace {known[0][0]}")
+        with self._writing() as writing:
+            if names and (known := names.taken(named, writing.end)):  # those that were made up here are new
+                raise AlreadyExists(f"there is a trace {known}")
             snapshot = self._snapshot()
-            write(*(_added(new, snapshot) for new in batch))
+            for new in batch:
+                new.snapshot = snapshot
+            end = writing.append(*batch)
+            if names:
+                names.added(named, end)
         return uids
-
-
-def _added(new: Draft, snapshot: int | None) -> dict[str, Any]:
-    return {
-        "op": "add",
-        "uid": new.uid,
-        "content": Raw(new.content),
-        "kind": new.kind,
-        "tags": new.tags,
-        "scope": new.scope,
-        "snapshot": snapshot,
-    }
 
 
 _ADD = frozenset({"content", "kind", "tags", "scope", "uid"})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TextIO, get_args
 
 import msgspec
 
@@ -16,7 +17,7 @@ from lakehouse.errors import AlreadyExists, JournalError, SourceNotFound, Source
 from lakehouse.records import Entry
 
 if TYPE_CHECKING:
-    from lakehouse.pathway.reading import Memory
+    from lakehouse.pathway.model import Trace
     from lakehouse.pathway.store import Pathway
 
 OnConflict = Literal["skip", "fail", "revise"]
@@ -43,22 +44,20 @@ class Imported:
     revised: int
 
 
-def export(pathway: Memory, path: Path, arguments: Mapping[str, Any]) -> int:
-    """Write traces as NDJSON, oldest first; the file appears whole or not at all.
+def export(traces: Iterable[Trace], path: Path) -> int:
+    """Write traces as NDJSON, in their order; the file appears whole or not at all.
 
     Returns:
         How many.
     """
     draft = path.with_name(path.name + ".part")
-    traces = list(pathway.each(**{"include_retired": True, **arguments}))
-    traces.reverse()
+    count, rest = 0, iter(traces)
     try:
         with opened(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
-            for first in range(0, len(traces), _BATCH):
-                lines = [
-                    json.dumps(trace.to_dict(), ensure_ascii=False) + "\n" for trace in traces[first : first + _BATCH]
-                ]
+            while some := list(islice(rest, _BATCH)):
+                lines = [json.dumps(trace.to_dict(), ensure_ascii=False) + "\n" for trace in some]
                 write_all(file, "".join(lines).encode(), draft)
+                count += len(some)
             with explained(draft):
                 os.fsync(file)
         with explained(path):
@@ -68,7 +67,7 @@ def export(pathway: Memory, path: Path, arguments: Mapping[str, Any]) -> int:
         raise SourceUnreadable(f"{path} cannot be written: {error.message}") from None
     finally:
         draft.unlink(missing_ok=True)
-    return len(traces)
+    return count
 
 
 def import_(pathway: Pathway, path: Path, on_conflict: OnConflict) -> Imported:
@@ -126,7 +125,14 @@ def compacted(entries: Iterator[Entry]) -> Iterable[dict[str, Any]]:
 def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Objects of a file: one per line, or one JSON list, or a list under `results` or `memories`."""
     try:
-        text = path.read_text("utf-8-sig")
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
+            if _one_a_line(file):  # of those it may have more than the memory can hold
+                for _ in _of_lines(path, file):
+                    pass  # every line is looked at before anything is added
+                file.seek(0)
+                yield from _of_lines(path, file)
+                return
+            text = file.read()
     except FileNotFoundError:
         raise SourceNotFound(f"there is no file {path}") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -134,24 +140,42 @@ def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         whole = json.loads(text)
     except ValueError:
-        whole = None
+        yield from list(_of_lines(path, text.split("\n")))
+        return
     if isinstance(whole, dict):
         listed = next((whole[key] for key in ("results", "memories", "data") if isinstance(whole.get(key), list)), None)
         whole = listed if listed is not None else [whole]
-    if isinstance(whole, list):
-        records = [(f"{path.name}, record {number}", record) for number, record in enumerate(whole, start=1)]
-    else:
-        records = []
-        for number, line in enumerate(text.split("\n"), start=1):
-            if line.strip():
-                try:
-                    records.append((f"{path.name}, line {number}", json.loads(line)))
-                except ValueError as error:
-                    raise SourceUnreadable(f"{path.name}, line {number} is no JSON: {error}") from None
-    for where, record in records:
-        if not isinstance(record, dict):
-            raise SourceUnreadable(f"{where} is not an object but {type(record).__name__}")
-        yield where, record
+    records = whole if isinstance(whole, list) else [whole]
+    named = [(f"{path.name}, record {number}", record) for number, record in enumerate(records, start=1)]
+    yield from [(where, _object(record, where)) for where, record in named]
+
+
+def _one_a_line(file: TextIO) -> bool:
+    """Whether the first line is an object and another line follows; the file is at its beginning again."""
+    lines = (line for line in file if line.strip())
+    first, second = next(lines, ""), next(lines, None)
+    file.seek(0)
+    try:
+        return second is not None and isinstance(json.loads(first), dict)
+    except ValueError:
+        return False
+
+
+def _of_lines(path: Path, lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            where = f"{path.name}, line {number}"
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise SourceUnreadable(f"{where} is no JSON: {error}") from None
+            yield where, _object(record, where)
+
+
+def _object(record: Any, where: str) -> dict[str, Any]:
+    if not isinstance(record, dict):
+        raise SourceUnreadable(f"{where} is not an object but {type(record).__name__}")
+    return record
 
 
 def _arguments(record: dict[str, Any], where: str) -> dict[str, Any]:

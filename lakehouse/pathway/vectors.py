@@ -123,7 +123,7 @@ class Vectors:
         if not np.array_equal(codes[texts], self._signs(vectors)):
             raise Damaged
         cosines = dots / np.sqrt(np.maximum(found["square"], 1).astype(np.float64) * float(other @ other))
-        order = np.lexsort((texts, -cosines))
+        order = np.argsort(-cosines, kind="stable")  # the texts ascend: of equal ones the older comes first
         order = order[dots[order] > 0]
         return texts[order], cosines[order]
 
@@ -136,11 +136,15 @@ class Vectors:
     def _distances(self, codes: Any, asked: Any) -> Any:
         """In how many signs each text differs."""
         np = self._np
-        result = np.empty(len(codes), np.uint16)
+        result, width = np.empty(len(codes), np.uint16), self._width
+        flat, repeated = codes.reshape(-1), np.tile(asked, min(_STEP, len(codes)))  # rows of four are slow to loop over
+        differ = np.empty_like(repeated)
         for start in range(0, len(codes), _STEP):  # what fits the processor's cache
-            counts = np.bitwise_count(codes[start : start + _STEP] ^ asked)
+            some = flat[start * width : (start + _STEP) * width]
+            np.bitwise_xor(some, repeated[: len(some)], out=differ[: len(some)])
+            counts = np.bitwise_count(differ[: len(some)]).reshape(-1, width)
             part = counts[:, 0].astype(np.uint16)
-            for column in range(1, self._width):
+            for column in range(1, width):
                 part += counts[:, column]
             result[start : start + _STEP] = part
         return result
@@ -236,6 +240,7 @@ class Vectors:
             for first in range(count, texts, _BATCH):
                 self._append(paths, first, min(first + _BATCH, texts))
         finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)  # a process that was forked meanwhile has it open too
             os.close(lock)
 
     def _append(self, paths: tuple[Path, Path], first: int, end: int) -> None:

@@ -37,6 +37,7 @@ SMALL = 4096
 _REMEMBERED = 400_000
 _LONG = 64
 _LENGTHS = 256
+_FEW = 64
 # Okapi BM25 (Robertson et al., TREC-3, 1994) with the usual k1 and b.
 _K1, _B = 1.2, 0.75
 
@@ -137,22 +138,26 @@ class Ranking:
         total = np.zeros(self.texts, np.float32)
         buffer = np.empty(BLOCK, np.float32)
         found: list[Any] = []
-        few = True
+        many = 0
         for term in terms:
             places = self._places(term, self._tail)
             count = sum(len(codes) if at is not None else int(np.count_nonzero(codes)) for _, at, codes in places)
             table = self._table(math.log1p((self.texts - count + 0.5) / (count + 0.5)))
             for first, at, codes in places:
                 if at is None:
-                    few = False
+                    many = self.texts
                     row = buffer[: len(codes)]
                     np.take(table, codes, out=row, mode="clip")
                     total[first : first + len(codes)] += row
                 else:
-                    total[first:][at] += table[codes]
-                    found.append(at.astype(np.int64) + first)
-        few = few and sum(map(len, found)) * 8 < self.texts
-        return Scores(total, np.unique(np.concatenate(found or [np.empty(0, np.int64)])) if few else None)
+                    texts = at.astype(np.intp)
+                    texts += first
+                    total[texts] += table[codes]
+                    found.append(texts)
+                    many += len(at)
+        if many * _FEW > self.texts:  # to look at all texts takes less than to sort those that were found
+            return Scores(total)
+        return Scores(total, np.unique(np.concatenate(found or [np.empty(0, np.intp)])))
 
     def mask(self, labels: Iterable[int]) -> Mask:
         """The texts that have one of some labels."""

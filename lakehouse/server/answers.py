@@ -11,7 +11,7 @@ from lakehouse.catalog.layout import DataFile
 from lakehouse.catalog.lineage.graph import Node
 from lakehouse.catalog.search import Hit
 from lakehouse.catalog.table import Column
-from lakehouse.pathway.model import Version
+from lakehouse.pathway.model import Trace, Version
 from lakehouse.query.history import Query
 from lakehouse.records import Fault
 from lakehouse.server.asked import Progress
@@ -243,6 +243,27 @@ class FoundTraces(msgspec.Struct):
     position: int
     """The journal position that was searched: `as_of` it the answer stays the same."""
     ranking: str
+
+
+class Descendants(msgspec.Struct):
+    """Traces, oldest first."""
+
+    items: list[Trace]
+
+
+class TableChange(msgspec.Struct):
+    """What one commit did to the rows of a table; null: it cannot be told."""
+
+    snapshot: SnapshotFacts
+    inserted: int | None
+    updated: int | None
+    deleted: int | None
+
+
+class TableHistory(msgspec.Struct):
+    """Commits, newest first."""
+
+    commits: list[TableChange]
 
 
 class Versions(msgspec.Struct):

@@ -17,12 +17,13 @@ from lakehouse.auth import Principal
 from lakehouse.errors import Conflict, LakehouseError, NotFound, QueryCancelled, RequestInvalid
 
 if TYPE_CHECKING:
-    from lakehouse.query.sandbox.sandbox import Answer
+    from lakehouse.query.sandbox.sandbox import Sandbox
 
 HEADER = "Lakehouse-Query-Id"
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KEPT = 1000  # that have ended
 _SQL = 2000  # characters shown
+_AGAIN = 0.1  # seconds
 State = Literal["running", "done", "failed", "cancelled"]
 
 
@@ -46,67 +47,60 @@ class Progress(msgspec.Struct):
 
 
 class Asked:
-    """One query or statement."""
+    """One query or statement.
 
-    def __init__(self, query_id: str, principal: Principal, sql: str) -> None:
+    Args:
+        query_id: the id it runs under.
+        principal: who asked.
+        sql: what.
+        sandbox: where it runs.
+    """
+
+    def __init__(self, query_id: str, principal: Principal, sql: str, sandbox: Sandbox) -> None:
         self.query_id = query_id
         self.principal = principal.name
         self.sql = sql
         self.state: State = "running"
-        self.code: str | None = None
-        self._answer: Answer | None = None
+        self._sandbox: Sandbox | None = sandbox
+        self._code: str | None = None
         self._cancelled = False
         self._rows = 0
         self._started, self._clock = datetime.now(UTC), time.monotonic()
         self._elapsed: float | None = None
         self._lock = threading.Lock()
 
-    def begun(self, answer: Answer) -> None:
-        """A worker has it."""
-        with self._lock:
-            self._answer = answer
-            cancelled = self._cancelled
-        if cancelled:
-            answer.cancel()
-
     def cancel(self) -> None:
-        """Stop it, now or when a worker gets it."""
+        """Stop it; one that still waits for a worker as soon as it has one."""
         with self._lock:
-            self._cancelled = True
-            answer = self._answer
-        if answer is not None:
-            answer.cancel()
+            self._cancelled, sandbox = True, self._sandbox
+        if sandbox is not None and not sandbox.cancel(self.query_id):
+            again = threading.Timer(_AGAIN, self.cancel)
+            again.daemon = True
+            again.start()
 
-    def ended(self, error: BaseException | None = None) -> None:
-        """It is over; the first word counts."""
+    def ended(self, error: BaseException | None = None, rows: int | None = None) -> None:
+        """It is over, with so many rows handed over or changed; the first word counts."""
         with self._lock:
-            if self._elapsed is not None:
+            if self._sandbox is None:
                 return
-            self._elapsed = time.monotonic() - self._clock
-            if self._answer is not None:
-                self._rows, self._answer = self._answer.rows, None
+            self._sandbox, self._rows, self._elapsed = None, rows or 0, time.monotonic() - self._clock
         if error is None:
             self.state = "done"
             return
-        self.code = error.code if isinstance(error, LakehouseError) else None
+        self._code = error.code if isinstance(error, LakehouseError) else None
         self.state = "cancelled" if self._cancelled or isinstance(error, QueryCancelled | GeneratorExit) else "failed"
 
     def told(self) -> Progress:
         """How far it is."""
-        answer = self._answer
+        sandbox = self._sandbox
+        running = () if sandbox is None else sandbox.running()
+        answer = next((one for one in running if one.query_id == self.query_id), None)
         percent = 100.0 if self.state == "done" else None if answer is None else answer.progress()
         rows = self._rows if answer is None else answer.rows
         elapsed = time.monotonic() - self._clock if self._elapsed is None else self._elapsed
+        sql = self.sql[:_SQL]
         return Progress(
-            self.query_id,
-            self.principal,
-            self.sql[:_SQL],
-            self.state,
-            percent,
-            rows,
-            elapsed,
-            self._started,
-            self.code,
+            self.query_id, self.principal, sql, self.state, percent, rows, elapsed, self._started, self._code
         )
 
 
@@ -117,13 +111,14 @@ class Register:
         self._asked: OrderedDict[str, Asked] = OrderedDict()
         self._lock = threading.Lock()
 
-    def begin(self, wanted: str | None, principal: Principal, sql: str) -> Asked:
+    def begin(self, wanted: str | None, principal: Principal, sql: str, sandbox: Sandbox) -> Asked:
         """Enter one.
 
         Args:
             wanted: the id that the caller chose; None: one is made.
             principal: who asks.
             sql: what.
+            sandbox: where it runs.
 
         Raises:
             RequestInvalid: the id cannot be one.
@@ -131,7 +126,7 @@ class Register:
         """
         if wanted is not None and not _ID.fullmatch(wanted):
             raise RequestInvalid(f"{HEADER} has 1 to 64 letters, digits, dots, dashes", hint="such as a UUID")
-        asked = Asked(wanted or uuid.uuid4().hex, principal, sql)
+        asked = Asked(wanted or uuid.uuid4().hex, principal, sql, sandbox)
         with self._lock:
             if asked.query_id in self._asked:
                 raise Conflict(f"there is a query '{asked.query_id}'", hint="every query has an id of its own")

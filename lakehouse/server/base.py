@@ -28,7 +28,9 @@ T = TypeVar("T")
 JSON_LIMIT = 16 << 20
 """Bytes of a body that is decoded whole."""
 _DRAIN = 4 << 20  # of a refused body this much is still read, so that the sender gets to read the refusal
-_PATIENCE = 60.0  # seconds
+_HEARING_OUT = 10.0  # seconds for it
+_PATIENCE = 60.0  # seconds between two pieces of a body
+_AS_LONG_AS_IT_COMES = float(1 << 31)  # seconds for a whole body that is worked on as it comes
 _CODES = {
     400: "request_invalid", 401: "unauthenticated", 403: "forbidden", 404: "not_found", 405: "method_not_allowed",
     413: "body_too_large", 415: "media_type_unsupported", 416: "range_invalid", 500: "internal_error",
@@ -57,6 +59,7 @@ class Handler(JupyterHandler):
     _sent = 0
     _counted = False
     _gone = False
+    _dispatched = False
 
     def initialize(self, routes: dict[str, Route], service: Service) -> None:
         self.routes, self.service = routes, service
@@ -86,6 +89,7 @@ class Handler(JupyterHandler):
                 self._refuse(error, close=True)
             else:
                 self._error = error
+                self.request.connection.set_body_timeout(_HEARING_OUT)  # type: ignore[union-attr]
 
     async def _admit(self) -> None:
         await super().prepare()
@@ -96,11 +100,14 @@ class Handler(JupyterHandler):
             raise web.HTTPError(405)
         self._query = {name: values for name, values in self.request.query_arguments.items() if name != "token"}
         query = decoded_query(self._query, self.route.query)
+        self.service.admit(self.request)
         self.request.connection.set_max_body_size(1 << 62)  # type: ignore[union-attr] # ours is kept below
+        if self.route.streams:
+            self.request.connection.set_body_timeout(_AS_LONG_AS_IT_COMES)  # type: ignore[union-attr]
         if self.route.streams:
             self._stream = Body(_PATIENCE)
             self._work = asyncio.ensure_future(
-                self.service.run(partial(performed, self.route, self._call(query, None)))
+                self.service.run(partial(performed, self.route, self._call(query, None)), upload=True)
             )
             self._work.add_done_callback(self._worked)
             return
@@ -172,12 +179,15 @@ class Handler(JupyterHandler):
         if self._stream is not None:
             self._stream.end(RequestInvalid("the sender went away before the end of the body"))
         self._gone = True
+        if not self._dispatched:  # the body never came to its end, so nobody will answer
+            self._count("closed")
         for work in self._when_gone:
             self.service.soon(work)
         if self._live is not None:
             self._live.cancel()
 
     async def _dispatch(self, *_: str, **__: str) -> None:
+        self._dispatched = True
         try:
             if self._error is not None:
                 raise self._error
@@ -281,7 +291,7 @@ class Handler(JupyterHandler):
             await self.finish()
         except StreamClosedError:
             log.info("the reader of %s went away", self.request_id)
-            self.on_finish()
+            self._count("closed")
         except Exception as error:
             if not self._headers_written:
                 raise
@@ -336,7 +346,7 @@ class Handler(JupyterHandler):
         self._auto_finish = False
         with contextlib.suppress(Exception):
             self.request.connection.detach().close()  # type: ignore[union-attr]
-        self.on_finish()
+        self._count("closed")
 
     def clear_problem_headers(self, status: int) -> None:
         """What an error says in headers."""
@@ -370,17 +380,19 @@ class Handler(JupyterHandler):
         super().write(chunk)
 
     def on_finish(self) -> None:
-        """Count the request, once; also one that broke off."""
+        """The answer has gone out."""
         super().on_finish()
+        self._count(str(self.get_status()))
+
+    def _count(self, status: str) -> None:
+        """Count the request, once; `closed` when it broke off."""
         if self._counted:
             return
         self._counted = True
         method = self.request.method if self.request.method in METHODS else "other"
         path = next((route.path for route in self.routes.values()), "none")
         received = self._dropped + (len(self._content) if self._stream is None else self._stream.size)
-        self.service.metrics.ended(
-            str(method), path, self.get_status(), self.request.request_time(), received, self._sent
-        )
+        self.service.metrics.ended(str(method), path, status, self.request.request_time(), received, self._sent)
 
     def compute_etag(self) -> None:
         """Routes say themselves what an ETag is."""

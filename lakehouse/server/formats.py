@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 ARROW, JSON, NDJSON = "application/vnd.apache.arrow.stream", "application/json", "application/x-ndjson"
 CSV, PARQUET = "text/csv", "application/vnd.apache.parquet"
+TYPES = b"lakehouse.types"
+"""Where the schema of an Arrow stream has the DuckDB types of its columns, as a JSON list."""
 MEDIA = (JSON, ARROW, NDJSON, CSV, PARQUET)
 """The first is the one that who does not ask gets."""
 _ALIASES = {"application/ndjson": NDJSON, "application/jsonl": NDJSON, "application/x-parquet": PARQUET}
@@ -59,8 +61,10 @@ def written(kind: str, schema: pa.Schema, batches: Batches, facts: dict[str, Any
         NotAcceptable: a column has a type that the format has not; before the first piece.
     """
     writers: dict[str, Callable[[pa.Schema, Batches], Iterator[bytes]]] = {
-        ARROW: _arrow, NDJSON: _ndjson, CSV: _csv, PARQUET: _parquet
+        NDJSON: _ndjson, CSV: _csv, PARQUET: _parquet
     }  # fmt: skip
+    if kind == ARROW:
+        return _arrow(schema, batches, [column["type"] for column in facts.get("columns", ())])
     return _json(batches, facts) if kind == JSON else writers[kind](schema, batches)
 
 
@@ -96,10 +100,12 @@ class _Sink:
         return b"".join(parts)
 
 
-def _arrow(schema: pa.Schema, batches: Batches) -> Iterator[bytes]:
+def _arrow(schema: pa.Schema, batches: Batches, types: list[str]) -> Iterator[bytes]:
     import pyarrow as pa
 
     sink = _Sink()
+    if types:  # Arrow has not all of DuckDB's types: what they are called stands beside the columns
+        schema = schema.with_metadata({**(schema.metadata or {}), TYPES: encoded(types)})
     writer = pa.ipc.new_stream(pa.PythonFile(sink, "w"), schema)
     yield sink.taken()
     for batch in batches:

@@ -53,19 +53,19 @@ class Metrics:
         """A request came."""
         self._in_flight.inc()
 
-    def ended(self, method: str, route: str, status: int, seconds: float, received: int, sent: int) -> None:
+    def ended(self, method: str, route: str, status: str, seconds: float, received: int, sent: int) -> None:
         """It was answered, or its reader went away.
 
         Args:
             method: as it is written; one that no route has counts as `other`.
             route: the path with its holes, such as `/tables/{table}`; `none` for a path of no route.
-            status: what was answered.
+            status: what was answered; `closed` when it broke off.
             seconds: what it took.
             received: bytes of its body.
             sent: bytes of the answer's body.
         """
         self._in_flight.dec()
-        self._requests.labels(method, route, str(status)).inc()
+        self._requests.labels(method, route, status).inc()
         self._seconds.labels(method, route).observe(seconds)
         self._received.labels(method, route).inc(received)
         self._sent.labels(method, route).inc(sent)
@@ -89,6 +89,10 @@ class _Lake(Collector):
         service = self._service
         wrong = service.guard.attempts.total
         yield CounterMetricFamily("lakehouse_auth_failures", "Wrong tokens since the start.", value=wrong)
+        if service.lobby is not None:
+            waiting, away = len(service.lobby), service.lobby.turned_away
+            yield GaugeMetricFamily("lakehouse_connections_waiting", "Connections without a request.", value=waiting)
+            yield CounterMetricFamily("lakehouse_connections_turned_away", "Closed for newer ones.", value=away)
         up = 1
         for family in (self._snapshot, self._journals, self._queries):
             try:
@@ -114,7 +118,7 @@ class _Lake(Collector):
         running = len(lake.running()) + len(self._service.asked.running())
         yield GaugeMetricFamily("lakehouse_queries_running", "Queries under way in this server.", value=running)
         workers = GaugeMetricFamily("lakehouse_sandbox_workers", "Processes for SQL from strangers.", labels=["state"])
-        count, busy = lake.sandbox().workers()
+        count, busy = lake.sandbox().workers
         workers.add_metric(["busy"], busy)
         workers.add_metric(["idle"], count - busy)
         yield workers

@@ -131,7 +131,7 @@ class Running:
             began = datetime.now(UTC)
             try:
                 future = submit(self._task(name))
-            except Exception as error:  # noqa: BLE001 - of any kind: an executor may be anybody's
+            except Exception as error:
                 future = Future()
                 future.set_exception(error)
             self._flying[future] = (name, began, mark)
@@ -179,7 +179,7 @@ class Running:
         try:
             outcome = future.result()
             outcome = msgspec.json.decode(outcome, type=Outcome) if isinstance(outcome, bytes) else outcome
-        except BaseException as error:  # noqa: BLE001 - whatever an executor does is the node's failure
+        except BaseException as error:
             outcome = Outcome(status="failed", error=Problem.of(error, "the executor"))
         event = self._event(name, outcome, began, mark)
         tries = self._tries[name]

@@ -47,7 +47,7 @@ def main(control: int, modules: list[str]) -> None:
     try:
         for module in modules:
             importlib.import_module(module)
-    except BaseException as error:  # noqa: BLE001 - of any kind: it is said, and this process ends
+    except BaseException as error:
         sock.send(msgspec.json.encode(Reply(error=f"{type(error).__name__}: {error}"[:2000])))
         return
     sock.send(msgspec.json.encode(Reply(pid=os.getpid())))
@@ -112,7 +112,7 @@ def _begin(libc: ctypes.CDLL, mark: str, file: int, work: Callable[[socket.socke
             sys.modules["numpy.random"].seed()  # else all processes would draw the same numbers
         work(socket.socket(fileno=file))
         code = 0
-    except BaseException:  # noqa: BLE001 - nothing may escape into the loop that we are a copy of
+    except BaseException:
         import traceback
 
         traceback.print_exc()

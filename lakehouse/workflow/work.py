@@ -243,7 +243,7 @@ def perform(task: Task, kind: type[Node], lakes: dict[str, Lakehouse]) -> Outcom
             node.run(work)
         work.stage("report")
         status, error = ("skipped" if work.unchanged else "done"), None
-    except BaseException as caught:  # noqa: BLE001 - of any kind, SystemExit too: it did not come to its end
+    except BaseException as caught:
         status, error = "failed", _problem(caught, work.at)
     finally:
         sys.stdout.flush()
@@ -313,7 +313,7 @@ def _print_to(log: str) -> None:
 def _problem(error: BaseException, stage: str) -> Problem:
     try:
         text = error.message if isinstance(error, LakehouseError) else str(error)
-    except Exception:  # noqa: BLE001 - even that may be somebody's code
+    except Exception:
         text = "(it cannot be shown)"
     if isinstance(error, SystemExit):
         text = f"it left its process with exit code {error.code!r}"

@@ -16,6 +16,7 @@ from lakehouse.storage.local import LocalStore
 from lakehouse.storage.memory import MemoryStore
 
 STORES = {
+    "remote": None,
     "local": LocalStore,
     "memory": lambda _folder: MemoryStore(),
     "capped local": lambda folder: CappedStore(LocalStore(folder), {"small/": 10}, 50 << 20),
@@ -25,7 +26,12 @@ STORES = {
 
 @pytest.fixture(params=STORES)
 def store(request, tmp_path):
-    return STORES[request.param](tmp_path / "objects")
+    if request.param != "remote":
+        return STORES[request.param](tmp_path / "objects")
+    remote = request.getfixturevalue("client").storage
+    for info in remote.list():
+        remote.delete(info.key)
+    return remote
 
 
 def keys(store, *args, **kwargs):

@@ -32,7 +32,7 @@ def server(tmp_path_factory):
 
 
 @schema.parametrize()
-@settings(max_examples=6)
+@settings(max_examples=8)
 def test_what_is_described_is_what_is_served(case, server):
     """No error of the server, no status or code or type or shape that the description does not have."""
     # What can be a key, a name or a trace is more than a schema can say: such a refusal is no fault.

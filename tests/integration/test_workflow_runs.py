@@ -101,7 +101,7 @@ def test_what_has_not_changed_is_skipped(shared, run):
         "clock": Sql(sql="SELECT now() AS t", table="skip_clock"),
         "unsaid": Python(call="h7work:nothing"),
     }
-    every = {name: "done" for name in nodes}
+    every = dict.fromkeys(nodes, "done")
     assert statuses(run("skips", nodes, defaults={"k": 0})) == every
     again = every | {"load": "skipped", "sum": "skipped", "next": "skipped"}
     before = lake.catalog.table("skip_next").snapshots()[0].id

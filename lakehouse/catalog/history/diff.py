@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.catalog.attach import Database
 from lakehouse.catalog.history.definition import Definition, Definitions, changed_ids, differences
 from lakehouse.catalog.history.revert import touched
-from lakehouse.catalog.history.rollback import between, count_changes
+from lakehouse.catalog.history.rollback import between, count_changes, made_anew
 from lakehouse.catalog.metadata import Relation, Snapshot, Version
 from lakehouse.catalog.names import shown
 from lakehouse.errors import LakehouseError
@@ -98,6 +99,7 @@ def diff(catalog: Catalog, database: Database, a: Version, b: Version | None) ->
     ids = changed_ids(before, after) | moved
     rows = [_rows(catalog, state, ids) for state in (before, after)]
     tables = []
+    anew = _anew(catalog, before, after)
     for id in ids & before.by_id.keys() & after.by_id.keys():
         old, new = before.of(before.by_id[id]), after.of(after.by_id[id])
         if new.relation.kind == "view":
@@ -105,14 +107,18 @@ def diff(catalog: Catalog, database: Database, a: Version, b: Version | None) ->
         counts = _changes(catalog, database, new, made if complete else []) if id in moved else (0, 0, 0)
         if old != new or rows[0][id] != rows[1][id] or any(count != 0 for count in counts):
             tables.append(_table(old, new, (rows[0][id], rows[1][id]), counts))
+    for id, known in anew.items():
+        old, new = before.of(before.by_id[known]), after.of(after.by_id[id])
+        counts = _across(catalog, database, old, new, start, made if complete else [])
+        tables.append(_table(_renumbered(catalog, old, new), new, (rows[0][known], rows[1][id]), counts))
     views = [_views(state) for state in (before, after)]
     return Diff(
         start=start,
         end=end,
         schemas_added=tuple(s for s in after.schemas if s not in before.schemas),
         schemas_dropped=tuple(s for s in before.schemas if s not in after.schemas),
-        added=_only(after, before, rows[1]),
-        dropped=_only(before, after, rows[0]),
+        added=_only(after, {*before.by_id, *anew}, rows[1]),
+        dropped=_only(before, {*after.by_id, *anew.values()}, rows[0]),
         changed=tuple(sorted(tables, key=lambda table: table.name)),
         views_added=tuple(sorted(views[1].keys() - views[0].keys())),
         views_dropped=tuple(sorted(views[0].keys() - views[1].keys())),
@@ -157,8 +163,48 @@ def _changes(catalog: Catalog, database: Database, definition: Definition, made:
     return (kinds["insert"], kinds["update_postimage"], kinds["delete"])
 
 
-def _only(here: Definitions, there: Definitions, counts: dict[int, int]) -> dict[str, int]:
-    found = [r for id, r in here.by_id.items() if id not in there.by_id and r.kind == "table"]
+def _anew(catalog: Catalog, before: Definitions, after: Definitions) -> dict[int, int]:
+    """Tables that were made anew in between, with wider types, and the ids that they had before."""
+    gone = before.by_id.keys() - after.by_id.keys()
+    new = [r for id, r in after.by_id.items() if gone and id not in before.by_id and r.kind == "table"]
+    found = {relation.id: catalog.known_as(relation, gone) for relation in new}
+    return {id: known for id, known in found.items() if known is not None}
+
+
+def _across(
+    catalog: Catalog, database: Database, old: Definition, new: Definition, start: int, made: list[Snapshot]
+) -> _Counts:
+    """How many rows the commits changed of a table that one of them made anew, which itself changed none."""
+    evolved, then = made_anew(catalog, new.relation, start)
+    if then is None or then.id != old.relation.id:
+        return (None, None, None)
+    states = ((new, [s for s in made if s.id > evolved]), (old, [s for s in made if s.id < evolved]))
+    counts = []
+    for state, commits in states:
+        commits = [snapshot for snapshot in commits if touched([snapshot], state.relation)]
+        if state is old and commits:
+            state = Definitions(catalog.metadata, evolved - 1).of(then)
+        counts.append(_changes(catalog, database, state, commits) if commits else (0, 0, 0))
+    one, other = counts
+    return tuple(None if a is None or b is None else a + b for a, b in zip(one, other, strict=True))  # type: ignore[return-value]
+
+
+def _renumbered(catalog: Catalog, old: Definition, new: Definition) -> Definition:
+    """A table as it was, with the numbers that its columns got when it was made anew: they kept their names then."""
+    born = min(snapshot.id for snapshot in catalog.table_snapshots(new.relation))
+    first = {
+        f.name: f.id for f in Definitions(catalog.metadata, born).of(catalog.find_by_id(new.relation, born)).fields
+    }
+    last = max(s.id for s in catalog.table_snapshots(old.relation) if s.id < born)
+    names = {
+        f.id: f.name for f in Definitions(catalog.metadata, last).of(catalog.find_by_id(old.relation, last)).fields
+    }
+    fields = tuple(dataclasses.replace(f, id=first.get(names.get(f.id, ""), -f.id)) for f in old.fields)
+    return dataclasses.replace(old, fields=fields)
+
+
+def _only(here: Definitions, there: Container[int], counts: dict[int, int]) -> dict[str, int]:
+    found = [r for id, r in here.by_id.items() if id not in there and r.kind == "table"]
     return {_shown(r): counts[r.id] for r in sorted(found, key=_shown)}
 
 

@@ -68,7 +68,7 @@ def changes(catalog: Catalog, database: Database, relation: Relation, start: Ver
     columns = [f.name for f in definition.fields]
     names = [f"c{number}" for number in range(len(columns))]
     made = between(catalog, first, last)
-    evolved, old = _before(catalog, then, first)
+    evolved, old = made_anew(catalog, then, first)
     wanted = [id for id in _changing(made, then) if id != evolved]
     with exactly_read(database), closing(database.cursor()) as cursor, faults.translated():
         table = cursor.execute(
@@ -84,7 +84,7 @@ def changes(catalog: Catalog, database: Database, relation: Relation, start: Ver
     return pa.concat_tables([_as_evolved(catalog, older, then, evolved, definition, kept.schema), kept])
 
 
-def _before(catalog: Catalog, relation: Relation, first: int) -> tuple[int, Relation | None]:
+def made_anew(catalog: Catalog, relation: Relation, first: int) -> tuple[int, Relation | None]:
     """The commit since `first` that made a table anew with wider types (else 0), and the table it was before."""
     for commit in catalog.notes(relation):
         if operation(commit) == EVOLVE and (id := before([commit], relation)) is not None:
@@ -129,7 +129,7 @@ def history(catalog: Catalog, database: Database, relation: Relation, limit: int
     found: list[Change] = []
     made = catalog.table_snapshots(relation)
     while True:
-        evolved, old = _before(catalog, relation, 0)
+        evolved, old = made_anew(catalog, relation, 0)
         found += _counted(catalog, database, relation, made[: None if limit is None else limit - len(found)], evolved)
         if old is None or len(found) == limit:
             return found

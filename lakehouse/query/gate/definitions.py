@@ -79,9 +79,9 @@ def _as_query(s: Statement) -> None:
     query = text.piece(lambda index: index >= end)
     s.query = Composed().add(query)
     s.out.add(" AS (", query, ")")
-    for tail in (("with", "no", "data"), ("with", "data")):
-        if text.accept(*tail):
-            s.out.add(f" {' '.join(tail).upper()}")
+    for words in (("with", "no", "data"), ("with", "data")):
+        if text.accept(*words):
+            s.out.add(f" {' '.join(words).upper()}")
 
 
 def _constraints(s: Statement) -> None:
@@ -244,14 +244,22 @@ def _alter_column(s: Statement) -> None:
 
 
 def _partitioned(s: Statement) -> None:
-    s.text.expect("(")
+    text = s.text
+    text.expect("(")
     s.out.add(" SET PARTITIONED BY (")
     while True:
-        s.expression(s.text.piece((",",)))
-        if not s.text.accept(","):
+        if text.accept("bucket", "("):  # a word of DuckLake's, no function: bucket(number, column)
+            s.out.add("bucket(")
+            s.expression(text.piece((",",)))
+            text.expect(",")
+            s.out.add(f", {quote(text.identifier())})")
+            text.expect(")")
+        else:
+            s.expression(text.piece((",",)))
+        if not text.accept(","):
             break
         s.out.add(", ")
-    s.text.expect(")")
+    text.expect(")")
     s.out.add(")")
 
 

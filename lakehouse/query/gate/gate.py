@@ -7,9 +7,8 @@ written anew from the parts of a small grammar, with every query and expression 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import duckdb
@@ -17,11 +16,13 @@ import duckdb
 from lakehouse.catalog import faults
 from lakehouse.catalog.names import literal
 from lakehouse.errors import LakehouseError, SqlRefused, SyntaxFault, TableNotFound
+from lakehouse.query.gate import pivots
 from lakehouse.query.gate.functions import functions
 from lakehouse.query.gate.names import Names
-from lakehouse.query.gate.tokens import Text, characters, refused, where
+from lakehouse.query.gate.tokens import Composed, Piece, Text, characters, refused, where
 from lakehouse.query.gate.walk import Node, Walk
-from lakehouse.query.gate.writes import Statement, understand
+from lakehouse.query.gate.writes import VERBS, Statement, understand
+from lakehouse.query.statements import done
 
 MAX_LENGTH = 256 * 1024
 """Bytes of a statement: ten times what people write; DuckDB's parser takes a second for it at most."""
@@ -75,11 +76,9 @@ class Gate:
         """
         self._check_text(sql)
         words, begin = _explained(sql)
-        select = sql[begin:]
-        walk = self._walk()
-        with _placed(walk, lambda at: begin + characters(select, at), sql):
-            walk.statement(self._tree(select))
-        return Passed(f"{words}{select}", "read", tuple(walk.tables))
+        select = Piece(sql[begin:], begin)
+        self._check(Composed().add(select), walk := self._walk(), sql)
+        return Passed(f"{words}{select.text}", "read", tuple(walk.tables))
 
     def write(self, sql: str) -> Passed:
         """Let one statement pass that changes rows or definitions.
@@ -90,17 +89,50 @@ class Gate:
             NotFound: the lake has no such table or schema.
         """
         self._check_text(sql)
-        statement = understand(Text(sql, self._max_depth), self.names)
-        composed = statement.select()
-        walk = self._walk(defaults=statement.defaults)
-        with _placed(walk, lambda at: composed.origin(characters(composed.text, at)), sql):
-            tree = self._tree(composed.text)
-            if statement.query is None:
+        text = Text(sql, self._max_depth)
+        try:
+            statement = understand(text, self.names)
+        except SqlRefused as refused:
+            try:
+                self._parsed(text)  # a mistake is told in DuckDB's own words
+            except SyntaxFault:
+                raise
+            except LakehouseError:
+                pass  # what DuckDB has not made yet is refused all the same
+            raise refused from None
+        pivoted = self._check(statement.select(), walk := self._walk(defaults=statement.defaults), sql, statement)
+        made = Text(statement.out.text, self._max_depth)
+        if self._parsed(made) != 1 and not pivoted:
+            raise SqlRefused("only one statement at a time is let through")
+        return Passed(made.sql, "write", tuple(dict.fromkeys((*statement.written, *walk.tables))))
+
+    def _check(self, select: Composed, walk: Walk, sql: str, statement: Statement | None = None) -> bool:
+        """Walk the tree of a SELECT, and say line and column of the statement in its errors.
+
+        Returns:
+            Whether it has a PIVOT of which DuckDB makes several statements.
+        """
+        text, origin = select.text, select.origin
+        pivoted = None
+        try:
+            try:
+                tree = self._tree(text)
+            except SqlRefused:
+                pivoted = pivots.shown(text, self._max_depth)
+                if pivoted is None:
+                    raise
+                text, origin = pivoted.text, partial(_through, pivoted, select)
+                tree = self._tree(text)
+            if statement is not None and statement.query is None:
                 _check_shape(tree["node"], statement)
             walk.statement(tree)
-        made = statement.out.text
-        self._check_made(made)
-        return Passed(made, "write", tuple(dict.fromkeys((*statement.written, *walk.tables))))
+        except RecursionError:
+            raise SqlRefused("the statement is nested too deeply") from None
+        except (SqlRefused, TableNotFound) as error:
+            if walk.place is None or (at := origin(characters(text, walk.place))) is None:
+                raise
+            raise type(error)(f"{error.message} ({where(sql, at)})", hint=error.hint) from None
+        return pivoted is not None
 
     def _walk(self, *, defaults: bool = False) -> Walk:
         return Walk(self.names, functions(), self._tree, defaults=defaults)
@@ -125,16 +157,32 @@ class Gate:
         found: dict[str, Any] = json.loads(row[0]) if row else {"error": True}
         if found["error"]:
             raise _unparsed(found, sql)
+        if not found["statements"]:
+            raise SyntaxFault("there is no SQL statement to run", hint="such as SELECT 42")
         if len(found["statements"]) != 1:
             raise SqlRefused("only one statement at a time is let through")
         statement: Node = found["statements"][0]
         return statement
 
-    def _check_made(self, sql: str) -> None:
-        """What was made anew is one statement for DuckDB, too; it begins with a word of ours, so parsing runs nothing."""
+    def _parsed(self, text: Text) -> int:
+        """How many statements DuckDB finds in a text that has one.
+
+        Asked only of a text that begins with one of the words of the grammar: where DuckDB finds a PRAGMA, it runs the
+        arguments of it in order to parse it.
+
+        Raises:
+            SyntaxFault: it cannot be parsed; in DuckDB's own words.
+        """
+        if not text.tokens or text.tokens[0].word not in VERBS:
+            return 0
         with faults.translated():
-            if len(self._parser.extract_statements(sql)) != 1:
-                raise SqlRefused("only one statement at a time is let through")
+            return len(done(self._parser.extract_statements(text.sql)))
+
+
+def _through(inner: Composed, outer: Composed, at: int) -> int | None:
+    """Where a character was written of a text that was composed twice."""
+    middle = inner.origin(at)
+    return None if middle is None else outer.origin(middle)
 
 
 def _explained(sql: str) -> tuple[str, int]:
@@ -172,22 +220,3 @@ def _unparsed(found: dict[str, Any], sql: str) -> LakehouseError:
         at = f" ({where(sql, characters(sql, int(place)))})" if place is not None else ""
         return SyntaxFault(f"{message}{at}")
     return SqlRefused("only SELECT is let through, and DESCRIBE, SUMMARIZE or EXPLAIN of it")
-
-
-@contextmanager
-def _placed(walk: Walk, origin: Callable[[int], int | None], sql: str) -> Iterator[None]:
-    """Say line and column in the errors of a walk.
-
-    Args:
-        walk: knows how many bytes stand before the place.
-        origin: how many characters of the statement those are.
-        sql: the statement.
-    """
-    try:
-        yield
-    except RecursionError:
-        raise SqlRefused("the statement is nested too deeply") from None
-    except (SqlRefused, TableNotFound) as error:
-        if walk.place is None or (at := origin(walk.place)) is None:
-            raise
-        raise type(error)(f"{error.message} ({where(sql, at)})", hint=error.hint) from None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from lakehouse.errors import SqlRefused
+from lakehouse.errors import SqlRefused, SyntaxFault
 
 _WORD = re.compile(r"[^\W\d][\w$]*")
 _QUOTED = re.compile(r'"((?:[^"]|"")+)"')
@@ -37,7 +37,8 @@ class Text:
     """One statement as tokens, with a cursor on the first that has not been taken.
 
     Raises:
-        SqlRefused: brackets that do not match, more than one statement, or characters whose meaning is not certain.
+        SqlRefused: more than one statement, or characters whose meaning is not certain.
+        SyntaxFault: brackets that do not match.
     """
 
     def __init__(self, sql: str, deepest: int) -> None:
@@ -217,12 +218,12 @@ def _scan(sql: str, deepest: int) -> list[Token]:
         # `… AS end` and `t.end` are names.
         bracket = word if not (match and found and found[-1].word in (".", "as")) else ""
         if bracket in _CLOSE and (not closing or closing.pop() != bracket):
-            raise refused("a bracket closes what was not opened", sql, start)
+            raise SyntaxFault(f"'{word}' closes what was not opened ({where(sql, start)})")
         found.append(Token(start, end, word, len(closing)))
         if bracket in _PAIRS:
             closing.append(_PAIRS[bracket])
             if len(closing) > deepest:
                 raise refused(f"more than {deepest} brackets stand within each other", sql, start)
     if closing:
-        raise refused("a bracket is not closed", sql, len(sql))
+        raise SyntaxFault(f"'{closing[-1]}' is missing at the end")
     return found

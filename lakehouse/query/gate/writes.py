@@ -330,3 +330,5 @@ _CHANGES: dict[str, Callable[[Statement], None]] = {
     "truncate": _truncate,
     "merge": _merge,
 }
+VERBS = frozenset({"with", *_CHANGES, *DEFINITIONS})
+"""The words that a statement may begin with."""

@@ -20,7 +20,7 @@ from lakehouse.errors import QueryError
 from lakehouse.query.engine import Engine
 from lakehouse.query.gate import Gate, names
 from lakehouse.query.sandbox import wire
-from lakehouse.query.sandbox.reading import _stream
+from lakehouse.query.sandbox.reading import stream
 from lakehouse.query.sandbox.wire import Head, Request, Setup, unpacked
 
 Frame = tuple[int, Any]
@@ -34,7 +34,7 @@ class Changer:
         folder = Path(setup.folder)
         self._database = Database(folder, settings, strangers=True)
         self._metadata = Metadata(self._database)
-        writer = Writer(self._database, self._metadata, settings.catalog)
+        self._writer = writer = Writer(self._database, self._metadata, settings.catalog)
         catalog = Catalog(self._database, self._metadata, writer, state.State(folder / state.FILE_NAME, state.SCHEMA))
         self._runner = Runner(progress=False)
         self._engine = Engine(self._database, catalog, settings, self._runner, _unpinned)
@@ -47,12 +47,13 @@ class Changer:
         """Run one statement: what it did, and rows if it gives any."""
         passed = Gate(self._parsing, names(self._metadata, self._metadata.current())).write(request.sql)
         self.touched = True
+        self._writer.asked = request.asked
         result = self._engine.sql(passed.sql, unpacked(request.params))
         yield wire.HEAD, Head(result.snapshot, tuple(result.types), result.kind)
         rows = result.arrow()
-        yield wire.ROWS, (result.changed or 0, _stream(rows.schema, None))
+        yield wire.ROWS, (result.changed or 0, stream(rows.schema, None))
         for batch in rows.to_batches():
-            yield wire.ROWS, (0, _stream(rows.schema, batch))
+            yield wire.ROWS, (0, stream(rows.schema, batch))
 
     def interrupt(self) -> None:
         """Stop what runs."""

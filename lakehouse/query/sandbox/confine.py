@@ -130,9 +130,9 @@ def _limit(policy: Policy) -> None:
         resource.RLIMIT_CPU: policy.cpu,
         resource.RLIMIT_CORE: 0,
     }
-    for kind, value in wanted.items():
+    for kind, most in wanted.items():
         hard = resource.getrlimit(kind)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        value = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(kind, (value, value))
 
 

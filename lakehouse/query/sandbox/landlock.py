@@ -37,7 +37,7 @@ _SCOPES = 3  # abstract unix sockets, signals
 
 def version() -> int:
     """The version of Landlock that this kernel has; 0 where there is none, or it is switched off."""
-    return max(0, _libc().syscall(_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION)))
+    return max(0, int(_libc().syscall(_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION))))
 
 
 def restrict(rules: Iterable[tuple[str, int]]) -> None:

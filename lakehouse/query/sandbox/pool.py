@@ -7,17 +7,21 @@ import os
 import tempfile
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER
 from lakehouse.catalog.lock import LOCK_FILE
 from lakehouse.config import Settings, parse_size
-from lakehouse.errors import LakeClosed, LakeReadOnly, SandboxBusy, SandboxUnavailable
+from lakehouse.errors import LakeClosed, LakehouseError, LakeReadOnly, SandboxBusy, SandboxUnavailable
 from lakehouse.query.sandbox.confine import Policy, Protection, protection
 from lakehouse.query.sandbox.process import ENTRY, FOLDER_PREFIX, Worker
 from lakehouse.query.sandbox.wire import Setup
+
+if TYPE_CHECKING:
+    from lakehouse.query.sandbox.answer import Answer
 
 QUERIES = 500
 """Statements after which a worker is replaced."""
@@ -29,6 +33,7 @@ _GRACE_WRITE = 10.0  # the same, for a statement that may be in the middle of it
 _LONG = 2.0  # seconds after which a query lets others go first
 _LOOK = 0.1  # seconds between looks at those that are busy
 _IDLE = 600.0  # seconds after which a worker that nobody asks is let go
+_SLACK = 64 << 20  # bytes that files may be larger than what is counted in them
 _OVERHEAD = 512 << 20  # bytes of memory for Python and the libraries, beside what queries may take
 
 
@@ -49,8 +54,11 @@ class Pool:
         self._read_only = read_only
         self._entry = entry
         self._temp = Path(settings.storage.temp_directory or folder / "tmp")
+        self.running: dict[tuple[str, str], Answer | None] = {}
+        """The answers under way by their principal and query id; None where one waits for a worker."""
         self._workers: list[Worker] = []
-        self._starting = 0
+        self._starting: Counter[str] = Counter()
+        self._spare = False
         self._changed = threading.Condition()
         self._closed = False
         # A worker dies with the thread that started it (PR_SET_PDEATHSIG), so all are started by one that stays.
@@ -85,7 +93,7 @@ class Pool:
                 if (worker := self._idle(principal, write)) is not None:
                     return self._taken(worker, principal)
                 if self._room(principal):
-                    self._starting += 1
+                    self._starting[principal] += 1
                     break
                 if not self._changed.wait(deadline - time.monotonic()):
                     raise SandboxBusy(
@@ -111,14 +119,10 @@ class Pool:
                 return
         self._end(worker)
 
-    def busy(self) -> list[Worker]:
-        """The workers that run a statement."""
+    def count(self) -> tuple[int, int]:
+        """How many workers there are, and how many of them run a statement."""
         with self._changed:
-            return [worker for worker in self._workers if worker.busy]
-
-    def count(self) -> int:
-        """How many workers there are."""
-        return len(self._workers)
+            return len(self._workers), sum(worker.busy for worker in self._workers)
 
     def close(self) -> None:
         """Kill all workers."""
@@ -129,24 +133,33 @@ class Pool:
         for worker in workers:
             worker.ending = worker.ending or "closed"
             worker.kill()
-        self._starter.shutdown()
+        self._starter.shutdown(cancel_futures=True)
 
     def _idle(self, principal: str, write: bool) -> Worker | None:
-        idle = [one for one in self._workers if not one.busy and one.write == write and one.principal == principal]
-        return idle[-1] if idle else None
+        idle = [one for one in self._workers if not one.busy and one.write == write and self._alive(one)]
+        own = [one for one in idle if one.principal == principal] or [one for one in idle if one.principal is None]
+        return own[-1] if own and self._may(principal) else None
+
+    def _alive(self, worker: Worker) -> bool:
+        """Whether an idle worker is still there: somebody may have killed it."""
+        if worker.process.poll() is None:
+            return True
+        self._workers.remove(worker)
+        worker.kill()
+        return False
 
     def _taken(self, worker: Worker, principal: str) -> Worker:
-        worker.principal, worker.busy, worker.ending, worker.since = principal, True, None, time.monotonic()
+        worker.principal, worker.busy, worker.since = principal, True, time.monotonic()
+        worker.ending = worker.told = None
         self._watch()
         return worker
 
     def _room(self, principal: str) -> bool:
         """Whether one more worker may be started for a principal, if need be in the place of another's idle one."""
         most = self._settings.query.sandbox_workers
-        own = [one for one in self._workers if one.principal == principal]
-        if len([one for one in own if one.busy]) >= max(1, most // 2):
+        if not self._may(principal):
             return False
-        if len(self._workers) + self._starting < most:
+        if len(self._workers) + self._starting.total() < most:
             return True
         idle = sorted((one for one in self._workers if not one.busy), key=lambda one: one.since)
         if not idle:
@@ -155,35 +168,40 @@ class Pool:
         threading.Thread(target=idle[0].kill, daemon=True).start()
         return True
 
+    def _may(self, principal: str) -> bool:
+        """Whether a principal may have one more busy worker: at most half of all, so that others come in."""
+        own = sum(one.busy and one.principal == principal for one in self._workers)
+        return own + self._starting[principal] < max(1, self._settings.query.sandbox_workers // 2)
+
     def _new(self, principal: str, write: bool) -> Worker:
         worker: Worker | None = None
         try:
-            worker = self._starter.submit(self._start, write).result()
+            worker = self._starter.submit(self._start, write=write).result()
             worker.ready()
         except BaseException:
             if worker is not None:
                 worker.kill()
             with self._changed:
-                self._starting -= 1
+                self._starting[principal] -= 1
                 self._changed.notify_all()
             raise
         with self._changed:
-            self._starting -= 1
+            self._starting[principal] -= 1
             if self._closed:
                 worker.kill()
                 raise LakeClosed(f"the lake {self._folder} is closed", hint="open it again with lakehouse.open()")
             self._workers.append(worker)
             return self._taken(worker, principal)
 
-    def _start(self, write: bool) -> Worker:
+    def _start(self, *, write: bool) -> Worker:
         self._temp.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=self._temp))
         return Worker(folder, self._setup(folder, write), self._entry)
 
     def _setup(self, folder: Path, write: bool) -> Setup:
-        query, storage, catalog = self._settings.query, self._settings.storage, self._settings.catalog
+        query, catalog = self._settings.query, self._settings.catalog
         spill, memory = parse_size(query.sandbox_spill), parse_size(query.sandbox_memory)
-        settings = {
+        settings: dict[str, dict[str, Any]] = {
             "query": {
                 "memory_limit": query.sandbox_memory,
                 "threads": query.sandbox_threads or os.cpu_count() or 1,
@@ -208,7 +226,7 @@ class Pool:
             write=(str(folder), *((data,) if write else ())),
             change=(lock, *files) if write else (),
             memory=2 * memory + _OVERHEAD,
-            file_size=max(spill, 1 << 40) if write else spill,
+            file_size=1 << 40 if write else spill + _SLACK,  # DuckDB keeps to its own limit first
             open_files=_FILES,
             cpu=_CPU,
         )
@@ -219,7 +237,31 @@ class Pool:
             if worker in self._workers:
                 self._workers.remove(worker)
             self._changed.notify_all()
+            # Whoever it was will likely ask again: one that is nobody's yet is made in the meantime.
+            wanted = not self._closed and not self._spare and not worker.write
+            wanted = wanted and all(one.principal is not None for one in self._workers)
+            if wanted and len(self._workers) + self._starting.total() < self._settings.query.sandbox_workers:
+                self._spare = True
+                self._starter.submit(self._make_spare)
         worker.kill()
+
+    def _make_spare(self) -> None:
+        worker: Worker | None = None
+        try:
+            worker = self._start(write=False)
+            worker.ready()
+        except (LakehouseError, OSError):
+            if worker is not None:
+                worker.kill()
+            worker = None  # who needs one is told
+        with self._changed:
+            self._spare = False
+            if worker is not None and not self._closed:
+                self._workers.append(worker)
+                self._changed.notify_all()
+                return
+        if worker is not None:
+            worker.kill()
 
     def _watch(self) -> None:
         """See that somebody looks after those that are busy."""
@@ -229,7 +271,7 @@ class Pool:
         self._changed.notify_all()
 
     def _keep(self) -> None:
-        quota = parse_size(self._settings.query.sandbox_spill) * 1.1
+        quota = parse_size(self._settings.query.sandbox_spill) + _SLACK
         while True:
             with self._changed:
                 busy = [worker for worker in self._workers if worker.busy]
@@ -245,11 +287,12 @@ class Pool:
     def _look(self, worker: Worker, quota: float) -> None:
         """Stop one that takes too long or too much; kill it when it does not stop."""
         now = time.monotonic()
-        if worker.deadline is not None and now >= worker.deadline:
-            worker.stop("timeout")
-            if now >= worker.deadline + (_GRACE_WRITE if worker.write else _GRACE):
+        if worker.told is not None:
+            if now >= worker.told + (_GRACE_WRITE if worker.write else _GRACE):
                 worker.kill()
-        elif worker.ending is None and now - worker.since > _LONG:
+        elif worker.deadline is not None and now >= worker.deadline:
+            worker.stop("timeout")
+        elif now - worker.since > _LONG:
             if not worker.slow:
                 worker.yield_to_others()
             if worker.spilled() > quota:

@@ -56,6 +56,8 @@ class Worker:
         """When it became idle or busy."""
         self.deadline: float | None = None
         self.ending: Ending | None = None
+        self.told: float | None = None
+        """When it was first told to stop what it does now."""
         self.slow = False
         """Whether it was told to let others go first."""
         self._setup = setup
@@ -118,15 +120,24 @@ class Worker:
 
     def ask(self, request: Request, timeout: float | None) -> None:
         """Have a statement run; what comes of it is read from `channel`."""
-        self.served += 1
+        with self._asking:
+            self.served += 1
         self.deadline = None if timeout is None else time.monotonic() + timeout
         with suppress(OSError):  # it died: who reads the answer is told
             self.channel.say(wire.REQUEST, request)
 
-    def stop(self, why: Ending) -> None:
-        """Tell it to stop the statement under way; the first reason counts."""
-        self.ending = self.ending or why
+    def stop(self, why: Ending, number: int | None = None) -> None:
+        """Tell it to stop the statement under way; the first reason counts.
+
+        Args:
+            why: the reason.
+            number: which statement is meant, as `served` counts them: another one is not stopped; None: any.
+        """
         with self._asking, suppress(OSError):
+            if number not in (None, self.served):
+                return
+            if self.ending is None:
+                self.ending, self.told = why, time.monotonic()
             self._control.sendall(ASK.pack(CANCEL, self.served))
 
     def progress(self) -> tuple[float | None, int]:

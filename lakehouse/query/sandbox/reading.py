@@ -51,12 +51,12 @@ class Reading:
         with ExitStack() as stack:
             reader, types, snapshot = self._started(lake, request, statement, bound, snapshot, stack)
             yield wire.HEAD, Head(snapshot, types)
-            yield wire.ROWS, (0, _stream(reader.schema, None))
+            yield wire.ROWS, (0, stream(reader.schema, None))
             left = request.limit
             with faults.translated():
                 for batch in reader:
                     for piece in _pieces(batch if left is None else batch.slice(0, left)):
-                        yield wire.ROWS, (piece.num_rows, _stream(reader.schema, piece))
+                        yield wire.ROWS, (piece.num_rows, stream(reader.schema, piece))
                     if left is not None and (left := left - batch.num_rows) <= 0:
                         break
 
@@ -84,7 +84,8 @@ class Reading:
 
     def _checked(self, lake: _Lake, request: Request, snapshot: int) -> tuple[Statement, Any, int]:
         """The one statement, if the gate lets it pass, and its values."""
-        passed = lake.gate(self._parsing, snapshot).read(request.sql)
+        lake.offer(request.traces)
+        passed = lake.gate(self._parsing, snapshot, traces=bool(request.traces)).read(request.sql)
         (statement,) = self._parser.parse(passed.sql)
         params = unpacked(request.params)
         check_parameters([statement], params)
@@ -117,7 +118,7 @@ class Reading:
         if int(row[0]) != snapshot:  # somebody committed since: what the names mean may have changed
             lake.metadata.current()
             snapshot = int(row[0])
-            lake.gate(self._parsing, snapshot).read(request.sql)
+            lake.gate(self._parsing, snapshot, traces=bool(request.traces)).read(request.sql)
         return *fetching.opened(lake.lake, text, bound, _BATCH), snapshot
 
 
@@ -129,18 +130,26 @@ class _Lake:
         self.metadata = Metadata(self.database)
         self._known = Known(self.database, self.metadata, parser)
         self._direct = DirectScan(self.database, self.metadata)
-        self._gate: tuple[int, Gate] | None = None
+        self._gate: tuple[int, bool, Gate] | None = None
+        self._traces: tuple[str, ...] = ()
         self.files = self.database.cursor(schema=False)
         self.lake = self.database.cursor()
         for connection in (self.files, self.lake):
             connection.execute("SET arrow_lossless_conversion = false")  # rows leave in Arrow's own types
         self.database.seal(settings=True)
 
-    def gate(self, parsing: duckdb.DuckDBPyConnection, snapshot: int) -> Gate:
+    def gate(self, parsing: duckdb.DuckDBPyConnection, snapshot: int, *, traces: bool) -> Gate:
         """The gate, with the names of a snapshot."""
-        if self._gate is None or self._gate[0] != snapshot:
-            self._gate = (snapshot, Gate(parsing, names(self.metadata, snapshot)))
-        return self._gate[1]
+        if self._gate is None or self._gate[:2] != (snapshot, traces):
+            self._gate = (snapshot, traces, Gate(parsing, names(self.metadata, snapshot, traces=traces)))
+        return self._gate[2]
+
+    def offer(self, traces: tuple[str, ...]) -> None:
+        """Make `pathway.traces`, unless it is as it should be."""
+        if traces and traces != self._traces:
+            for statement in traces:
+                self.lake.execute(statement)
+            self._traces = traces
 
     def lease(self, shape: Shape | None, snapshot: int) -> Lease | None:
         relations = self._known.relations(shape, snapshot) if shape is not None else None
@@ -151,7 +160,7 @@ class _Lake:
         self.database.close()
 
 
-def _stream(schema: pa.Schema, batch: pa.RecordBatch | None) -> pa.Buffer:
+def stream(schema: pa.Schema, batch: pa.RecordBatch | None) -> pa.Buffer:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as writer:
         if batch is not None:

@@ -27,6 +27,7 @@ SETUP, READY, REQUEST, HEAD, ROWS, END, FAULT = b"SYQHREF"
 MOST = 256 << 20
 """Bytes of a frame; one row may not take more."""
 _HEADER = struct.Struct("<BQ")
+_TIMES = {"datetime": datetime.fromisoformat, "date": date.fromisoformat, "time": time.fromisoformat}
 
 
 class Setup(msgspec.Struct, frozen=True):
@@ -51,8 +52,10 @@ class Request(msgspec.Struct, frozen=True):
     """The snapshot to read; None: the newest."""
     limit: int | None = None
     """Most rows to give."""
-    traces: str | None = None
-    """The file with the traces, where the SQL may read them."""
+    traces: tuple[str, ...] = ()
+    """Statements of ours that make `pathway.traces`, where the SQL names it."""
+    asked: dict[str, str] = {}
+    """Who asks, for the note of a commit."""
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -177,7 +180,7 @@ def unpacked(value: Any) -> Any:
     if kind == "timedelta":
         return timedelta(*content)
     if kind in ("datetime", "date", "time"):
-        return {"datetime": datetime, "date": date, "time": time}[kind].fromisoformat(content)
+        return _TIMES[kind](content)
     return {"int": int, "Decimal": Decimal, "UUID": UUID}[kind](content)
 
 

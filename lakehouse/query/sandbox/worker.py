@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib.abc import MetaPathFinder
 from typing import Any, Protocol
 
 import msgspec
@@ -58,14 +59,14 @@ def main(rows: int, control: int) -> None:
     setup = msgspec.msgpack.decode(channel.receive()[1], type=Setup)
     try:
         confine.apply(setup.policy)
-        # DuckDB would import it to bind the first parameter, which takes a second; no frame ever comes here.
-        sys.modules["pandas"] = None  # type: ignore[assignment]
+        sys.meta_path.insert(0, _NoPandas())
         runs = opened(setup)
     except Exception as error:
         channel.say(wire.FAULT, _fault(error, setup, clean=False))
         return
     line = _Line(runs, socket.socket(fileno=control))
     threading.Thread(target=line.listen, name="lakehouse-control", daemon=True).start()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what libraries say from here on is nobody's business
     channel.say(wire.READY, Fault("", ""))
     while True:
         try:
@@ -73,6 +74,14 @@ def main(rows: int, control: int) -> None:
             _serve(channel, line, msgspec.msgpack.decode(content, type=Request), setup)
         except (EOFError, OSError):
             os._exit(0)  # the parent has gone, or has no use for this worker any more
+
+
+class _NoPandas(MetaPathFinder):
+    """DuckDB would import pandas to bind the first parameter, which takes a second; no frame ever comes here."""
+
+    def find_spec(self, name: str, _path: object, _target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("there is no pandas in a worker", name=name)
 
 
 def opened(setup: Setup) -> Runs:
@@ -165,12 +174,16 @@ def _fault(error: Exception, setup: Setup, *, clean: bool) -> Fault:
         if isinstance(error, MemoryError):
             return Fault("query_memory", "the query needs more memory than allowed", "select fewer rows or columns")
         return Fault("query_failed", _without_paths(f"the worker failed: {kind}", setup), None)
+    if error.code == "disk_full" and "File too large" in error.message:  # RLIMIT_FSIZE: DuckDB overran its own limit
+        return Fault(
+            "query_memory", "the query spilled more to disk than allowed (query.sandbox_spill)", "select fewer rows"
+        )
     hint = _without_paths(error.hint, setup) if error.hint else None
     return Fault(error.code, _without_paths(error.message, setup), hint, clean=clean)
 
 
 def _without_paths(text: str, setup: Setup) -> str:
-    places = [(path, "the spill folder") for path in setup.policy.write if not path.startswith(setup.folder)]
-    for path, name in [*places, (setup.folder, "lake"), (sys.prefix, "python"), (sys.base_prefix, "python")]:
+    spill = setup.settings["storage"]["temp_directory"]
+    for path, name in ((spill, "spill"), (setup.folder, "lake"), (sys.prefix, "python"), (sys.base_prefix, "python")):
         text = text.replace(path, name)
     return text

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 
 from lakehouse import __version__
-from lakehouse.auth import is_loopback
 from lakehouse.errors import BindRefused, ConfigError, LakehouseError
 from lakehouse.server.answers import Check, Ready, Reloaded, Sql, Whoami, Writes
 from lakehouse.server.metrics import CONTENT_TYPE
@@ -36,9 +35,8 @@ def ready(call: Call) -> Answer[Ready]:
         except Exception:
             log.exception("%s does not answer", name)
             parts[name] = Check(ok=False, why="an error that the log tells")
-    sandbox = call.lake.sandbox(call.principal.name)
-    served = sandbox.protection == "full" or (sandbox.protection == "gate-only" and is_loopback(call.service.host))
-    sql = Sql(served, sandbox.protection, sandbox.reason)
+    held = call.service.protection
+    sql = Sql(call.service.sql_served, held.level, held.reason)
     fine = all(part.ok for part in parts.values())
     return Answer(Ready("ready" if fine else "not ready", __version__, parts, sql), 200 if fine else 503)
 

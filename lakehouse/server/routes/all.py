@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from lakehouse.server.routes import admin, catalog, ingest, maintenance, observer, pathway, queries, storage, workflows
+from lakehouse.server.routes import (
+    admin,
+    catalog,
+    ingest,
+    maintenance,
+    observer,
+    pathway,
+    queries,
+    reports,
+    storage,
+    tables,
+    workflows,
+)
 from lakehouse.server.routing import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -13,6 +25,8 @@ ROUTES: tuple[Route, ...] = (
     *observer.ROUTES,
     *pathway.ROUTES,
     *queries.ROUTES,
+    *reports.ROUTES,
     *storage.ROUTES,
+    *tables.ROUTES,
     *workflows.ROUTES,
 )

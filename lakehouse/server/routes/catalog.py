@@ -19,6 +19,7 @@ from lakehouse.errors import (
     SnapshotNotFound,
     TableNotFound,
 )
+from lakehouse.server import formats
 from lakehouse.server.answers import (
     Changes,
     Columns,
@@ -182,7 +183,12 @@ def profile(call: Call) -> Profile:
 
 def lineage(call: Call) -> LineageFacts:
     """Where the rows came from, and what was made from them."""
-    return msgspec.convert(_table(call).lineage(call.query.direction, call.query.depth).to_dict(), LineageFacts)
+    query: Way = call.query
+    if query.at is None:  # also of what was dropped
+        found = call.lake.catalog.lineage(call.path[0], query.direction, query.depth)
+    else:
+        found = _table(call).lineage(query.direction, query.depth)
+    return msgspec.convert(found.to_dict(), LineageFacts)
 
 
 def table_snapshots(call: Call) -> TableSnapshots:
@@ -191,10 +197,13 @@ def table_snapshots(call: Call) -> TableSnapshots:
     return TableSnapshots([_snapshot(one) for one in found[: call.query.limit]])
 
 
-def changes(call: Call) -> Changes:
-    """The rows that commits inserted, updated and deleted."""
+def changes(call: Call) -> Changes | Answer[None]:
+    """The rows that commits inserted, updated and deleted: the first of them, or all as an Arrow stream."""
     query: Span = call.query
     found = call.lake.catalog.table(call.path[0]).changes(_version(query.start), _at(query.end))
+    if formats.ARROW in call.headers.get("Accept", ""):
+        pieces = formats.written(formats.ARROW, found.schema, iter(found.to_batches(10_000)), {})
+        return Answer(None, 200, {"Content-Type": formats.ARROW}, pieces)
     some = found.slice(0, query.limit)
     return Changes(some.to_pylist(), found.num_rows, some.num_rows == found.num_rows)
 
@@ -289,7 +298,16 @@ ROUTES = (
     Route("GET", "/tables/{table}/profile", "read", profile, query=Sampled, refuses=_AT),
     Route("GET", "/tables/{table}/lineage", "read", lineage, query=Way, refuses=_AT),
     Route("GET", "/tables/{table}/snapshots", "read", table_snapshots, query=Newest, refuses=_AT),
-    Route("GET", "/tables/{table}/changes", "read", changes, query=Span, refuses=_AT),
+    Route(
+        "GET",
+        "/tables/{table}/changes",
+        "read",
+        changes,
+        query=Span,
+        gives=Changes,
+        media=("application/json", formats.ARROW),
+        refuses=_AT,
+    ),
     Route("POST", "/tables/{table}/rollback", "write", rollback, body=Back, refuses=(*_AT, Conflict)),
     Route("PUT", "/tables/{table}/comment", "write", comment, body=Comment, refuses=(*_AT, ColumnNotFound)),
     Route("PUT", "/tables/{table}/tags/{tag}", "write", tag, body=Tag, refuses=_AT),

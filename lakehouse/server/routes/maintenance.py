@@ -37,8 +37,14 @@ def clean(call: Call) -> Report:
     return call.lake.maintenance.clean(call.body.older_than, dry_run=call.body.dry_run)
 
 
+def run(call: Call) -> list[Report]:
+    """What should be done now and then: compact, expire, clean, as the settings say."""
+    return call.lake.maintenance.run()
+
+
 ROUTES = (
     Route("POST", "/maintenance/compact", "admin", compact, body=Compact, refuses=(TableNotFound, SchemaNotFound)),
     Route("POST", "/maintenance/expire", "admin", expire, body=Older, refuses=(ConfigError,)),
     Route("POST", "/maintenance/clean", "admin", clean, body=Older, refuses=(ConfigError,)),
+    Route("POST", "/maintenance/run", "admin", run),
 )

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -24,7 +24,7 @@ from lakehouse.errors import (
 from lakehouse.pathway.model import History, Stats, Trace
 from lakehouse.pathway.reading import Mode
 from lakehouse.pathway.transfer import Imported, OnConflict
-from lakehouse.server.answers import Compacted, FoundTrace, FoundTraces, Uids, Verified, Versions
+from lakehouse.server.answers import Compacted, Descendants, FoundTrace, FoundTraces, Uids, Verified, Versions
 from lakehouse.server.routing import Answer, Call, Route
 from lakehouse.storage.base import CHUNK
 
@@ -43,6 +43,14 @@ class New(msgspec.Struct, forbid_unknown_fields=True):
     tags: list[str] = []
     scope: dict[str, str] | None = None
     uid: str | None = None
+
+
+class Added(New, forbid_unknown_fields=True):
+    """A trace to keep, and what to do when it is known."""
+
+    on_known: Literal["compare", "count", "fail"] = "compare"
+    """Of a uid that is there. `compare`: count it when its content is the same, else refuse. `count`: count it, and keep
+    the content it has. `fail`: refuse. Without a uid the first two look for equal content, and `fail` for nothing."""
 
 
 class Update(msgspec.Struct, forbid_unknown_fields=True):
@@ -105,9 +113,11 @@ class Import(msgspec.Struct, forbid_unknown_fields=True):
 
 def add(call: Call) -> Answer[Trace]:
     """Keep a trace: 201 when it is new, 200 when the same was there and is counted, 409 when its uid has another content."""
-    body: New = call.body
+    body: Added = call.body
     memory = call.lake.pathway
-    if body.uid is not None:
+    if body.on_known == "fail":
+        return _trace(memory.add(body.content, kind=body.kind, tags=body.tags, scope=body.scope, uid=body.uid), 201)
+    if body.uid is not None and body.on_known == "compare":
         try:
             return _trace(memory.add(body.content, kind=body.kind, tags=body.tags, scope=body.scope, uid=body.uid), 201)
         except AlreadyExists:
@@ -169,6 +179,11 @@ def feedback(call: Call) -> Answer[Trace]:
 def history(call: Call) -> History:
     """A trace and those it came from, newest first."""
     return call.lake.pathway.history(call.path[0])
+
+
+def descendants(call: Call) -> Descendants:
+    """All traces that revise this one, directly or through others, oldest first."""
+    return Descendants(call.lake.pathway.descendants(call.path[0]))
 
 
 def versions(call: Call) -> Versions:
@@ -252,7 +267,7 @@ def _pieces(folder: tempfile.TemporaryDirectory[str], path: Path) -> Iterator[by
 _ONE = (TraceNotFound, TraceInvalid)
 
 ROUTES = (
-    Route("POST", "/pathway/traces", "write", add, body=New, statuses=(200, 201), refuses=(TraceInvalid, Conflict)),
+    Route("POST", "/pathway/traces", "write", add, body=Added, statuses=(200, 201), refuses=(TraceInvalid, Conflict)),
     Route("GET", "/pathway/traces/{uid}", "read", get, query=AsOf, refuses=(*_ONE, FilterInvalid)),
     Route(
         "PATCH",
@@ -276,6 +291,7 @@ ROUTES = (
     Route("POST", "/pathway/traces/{uid}/restore", "write", restore, refuses=_ONE),
     Route("POST", "/pathway/traces/{uid}/feedback", "write", feedback, body=Feedback, refuses=_ONE),
     Route("GET", "/pathway/traces/{uid}/history", "read", history, refuses=_ONE),
+    Route("GET", "/pathway/traces/{uid}/descendants", "read", descendants, refuses=_ONE),
     Route("GET", "/pathway/traces/{uid}/versions", "read", versions, refuses=_ONE),
     Route("POST", "/pathway/search", "read", search, body=Search, refuses=(FilterInvalid, TraceInvalid)),
     Route(

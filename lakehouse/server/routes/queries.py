@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from lakehouse.auth import is_loopback
-from lakehouse.errors import Conflict, NotAcceptable, NotFound, QueryError, SandboxUnavailable
+from lakehouse.errors import Conflict, NotAcceptable, NotFound, ParameterFault, QueryError, SandboxUnavailable
+from lakehouse.pathway.values import decoded
 from lakehouse.query.sandbox.sandbox import Done
 from lakehouse.server import formats
 from lakehouse.server.answers import Queries
@@ -30,7 +30,8 @@ class Statement(msgspec.Struct, forbid_unknown_fields=True):
 
     sql: str
     params: list[Any] | dict[str, Any] | None = None
-    """Values for `?` or `$name`."""
+    """Values for `?` or `$name`; what JSON has no type for stands as `{"$date": "2026-01-02"}`, and so `$timestamp`,
+    `$time`, `$interval` (seconds), `$decimal`, `$int`, `$float`, `$uuid`, `$blob` (base64) and `$map` (pairs)."""
     timeout: Seconds | None = None
 
 
@@ -62,18 +63,17 @@ def query(call: Call) -> Answer[None]:
     """
     body: Question = call.body
     kind = formats.chosen(call.headers.get("Accept"))
-    sandbox = _sandbox(call)
-    asked = call.service.asked.begin(call.headers.get(HEADER), call.principal, body.sql)
+    params, sandbox = _values(body.params), _sandbox(call)
+    asked = call.service.asked.begin(call.headers.get(HEADER), call.principal, body.sql, sandbox)
     call.gone(asked.cancel)
     try:
         rows = sandbox.sql(
             body.sql,
-            body.params,
+            params,
             at=body.at,
             limit=body.limit,
             timeout=body.timeout,
             query_id=asked.query_id,
-            begun=asked.begun,
         )
     except BaseException as error:
         asked.ended(error)
@@ -84,14 +84,14 @@ def query(call: Call) -> Answer[None]:
 def statement(call: Call) -> Done:
     """Run one statement that inserts, updates, deletes, creates, alters or drops; who goes away does not stop it."""
     body: Statement = call.body
-    sandbox = _sandbox(call)
-    asked = call.service.asked.begin(call.headers.get(HEADER), call.principal, body.sql)
+    params, sandbox = _values(body.params), _sandbox(call)
+    asked = call.service.asked.begin(call.headers.get(HEADER), call.principal, body.sql, sandbox)
     try:
-        done = sandbox.run(body.sql, body.params, timeout=body.timeout, query_id=asked.query_id, begun=asked.begun)
+        done = sandbox.run(body.sql, params, timeout=body.timeout, query_id=asked.query_id)
     except BaseException as error:
         asked.ended(error)
         raise
-    asked.ended()
+    asked.ended(rows=done.rows)
     return done
 
 
@@ -113,19 +113,33 @@ def cancel(call: Call) -> Progress:
     return asked.told()
 
 
+def _values(params: Any) -> Any:
+    """The values of parameters.
+
+    Raises:
+        ParameterFault: one is written as a type that it is not.
+    """
+    try:
+        return decoded(params)
+    except (ValueError, TypeError, ArithmeticError, AttributeError, RecursionError) as error:
+        raise ParameterFault(
+            f"a value in params cannot be read: {error}", hint='such as {"$date": "2026-01-02"}'
+        ) from None
+
+
 def _sandbox(call: Call) -> Sandbox:
     """Where the SQL of a caller runs.
 
     Raises:
         SandboxUnavailable: the kernel does not hold it, and others than this machine can reach the server.
     """
-    sandbox = call.lake.sandbox(call.principal.name)
-    if sandbox.protection == "gate-only" and not is_loopback(call.service.host):
+    held = call.service.protection
+    if held.level == "gate-only" and not call.service.sql_served:
         raise SandboxUnavailable(
-            f"SQL is held by its gate alone here ({sandbox.reason}), which will do for this machine only",
+            f"SQL is held by its gate alone here ({held.reason}), which will do for this machine only",
             hint="listen on 127.0.0.1, or on a machine with Landlock",
         )
-    return sandbox
+    return call.lake.sandbox(call.principal.name)
 
 
 def _answer(kind: str, asked: Asked, rows: Rows) -> Answer[None]:
@@ -153,9 +167,9 @@ def _watched(asked: Asked, rows: Rows, pieces: Iterator[bytes]) -> Iterator[byte
         yield from pieces
     except BaseException as error:
         rows.close()
-        asked.ended(error)
+        asked.ended(error, rows.rows)
         raise
-    asked.ended()
+    asked.ended(rows=rows.rows)
 
 
 _REFUSES = (QueryError, NotFound, Conflict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from email.utils import format_datetime
@@ -89,8 +90,8 @@ def delete(call: Call) -> Answer[None]:
         if not there:
             raise PreconditionFailed(f"there is no object '{key}'", hint="nothing was deleted")
     else:
-        call.lake.storage.delete(key, if_match=match[0] if match else None)
-    return Answer(None, 204)
+        there = call.lake.storage.delete(key, if_match=match[0] if match else None)
+    return Answer(None, 204, {"Lakehouse-Existed": "true" if there else "false"})
 
 
 def listed(call: Call) -> Objects:
@@ -125,8 +126,17 @@ def _headers(info: ObjectInfo) -> dict[str, str]:
         "Content-Disposition": "attachment",  # never shown as a page of this server
         "ETag": f'"{info.etag}"',
         "Last-Modified": format_datetime(info.modified, usegmt=True),
+        "Lakehouse-Modified": info.modified.isoformat(),  # HTTP's own has whole seconds only
+        **_digest(info),
         "Accept-Ranges": "bytes",
     }
+
+
+def _digest(info: ObjectInfo) -> dict[str, str]:
+    """The hash of the whole object, whichever part is sent (RFC 9530)."""
+    if info.sha256 is None:
+        return {}
+    return {"Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(info.sha256)).decode()}:"}
 
 
 def _etags(header: str | None) -> list[str]:
