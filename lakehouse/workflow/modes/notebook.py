@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import msgspec
+
 from lakehouse.errors import LakehouseError, NodeFailed
 from lakehouse.observer.model import Data
 from lakehouse.storage.base import check_key
@@ -34,7 +36,7 @@ class Notebook(Node, frozen=True, kw_only=True):
     """Its path, relative to the workflow's file."""
     object: str | None = None
     """The key under which it is kept as it was executed; one that ends in `.html` is a page."""
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = msgspec.field(default_factory=dict)
     inputs: tuple[str, ...] | None = None
     """Tables that it reads; None: not said, so it is never skipped as unchanged."""
     outputs: tuple[str, ...] = ()

@@ -32,7 +32,7 @@ class Python(Node, frozen=True, kw_only=True):
 
     mode: ClassVar[str] = "python"
     call: str
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = msgspec.field(default_factory=dict)
     table: str | None = None
     """Where the frame goes that it returns, in one commit."""
     write: Literal["replace", "append"] = "replace"

@@ -179,7 +179,7 @@ def test_ten_thousand_nodes_and_a_thousand_beside_each_other(shared):
     assert len(plan.before["all"]) == 1000
     assert lake.workflows.graph(Workflow(name="wide", nodes=wide)).svg().count("<rect") < 30
     chain["n0"] = Python(call="os:getpid", after=("n9999",))
-    with pytest.raises(WorkflowInvalid, match="circle: .* → …"):
+    with pytest.raises(WorkflowInvalid, match=r"circle: .* → …"):
         lake.workflows.validate(Workflow(name="ring", nodes=chain))
 
 
@@ -211,8 +211,8 @@ def test_whatever_is_given_it_is_a_workflow_or_refused(shared, nodes, head):
     document = {"name": "w", **(head if isinstance(head, dict) else {}), "nodes": nodes}
     try:
         lake.workflows.validate(document)
-    except LakehouseError as error:
-        assert error.message
+    except LakehouseError:
+        pass  # any other exception is a traceback for whoever wrote it
 
 
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=20))
@@ -223,13 +223,11 @@ def test_an_order_is_one_and_a_circle_is_found(shared, edges):
     reach = {i: {a for a, b in edges if b == i and a != b} for i in range(8)}
     for _ in range(8):
         reach = {i: near | {far for one in near for far in reach[one]} for i, near in reach.items()}
-    try:
-        order = lake.workflows.validate(workflow).order
-    except WorkflowInvalid as error:
-        assert "circle" in error.message
-        assert any(i in far for i, far in reach.items())
+    if any(i in far for i, far in reach.items()):
+        with pytest.raises(WorkflowInvalid, match="circle"):
+            lake.workflows.validate(workflow)
     else:
-        assert not any(i in far for i, far in reach.items())
+        order = lake.workflows.validate(workflow).order
         assert all(order.index(one) < order.index(f"n{i}") for i in range(8) for one in after[i])
 
 
