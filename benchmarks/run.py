@@ -39,6 +39,8 @@ SCRIPTS = (
     "reports",
     "server",
     "load",
+    "workflow",
+    "workflow_kill",
 )
 
 
