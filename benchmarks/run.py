@@ -41,6 +41,8 @@ SCRIPTS = (
     "reports",
     "server",
     "load",
+    "workflow",
+    "workflow_kill",
 )
 
 
