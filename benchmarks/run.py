@@ -33,7 +33,12 @@ SCRIPTS = (
     "pathway_kill",
     "long_journal",
     "memories",
+    "observer",
     "retrieval",
+    "sandbox",
+    "reports",
+    "server",
+    "load",
 )
 
 

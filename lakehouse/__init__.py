@@ -14,6 +14,7 @@ from lakehouse.errors import LakehouseError
 if TYPE_CHECKING:
     from lakehouse.catalog.metadata import Snapshot
     from lakehouse.catalog.table import Column, Table
+    from lakehouse.client.lake import Client, connect
     from lakehouse.config import Settings
     from lakehouse.ingest.load import Receipt
     from lakehouse.lake import Lakehouse, open, restore
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "Client": "lakehouse.client.lake",
     "Column": "lakehouse.catalog.table",
     "Lakehouse": "lakehouse.lake",
     "Receipt": "lakehouse.ingest.load",
@@ -30,6 +32,7 @@ _LAZY = {
     "Settings": "lakehouse.config",
     "Snapshot": "lakehouse.catalog.metadata",
     "Table": "lakehouse.catalog.table",
+    "connect": "lakehouse.client.lake",
     "load_ipython_extension": "lakehouse.magics",
     "open": "lakehouse.lake",
     "restore": "lakehouse.lake",
@@ -37,6 +40,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "Client",
     "Column",
     "Lakehouse",
     "LakehouseError",
@@ -46,6 +50,7 @@ __all__ = [
     "Snapshot",
     "Table",
     "__version__",
+    "connect",
     "load_ipython_extension",
     "open",
     "restore",

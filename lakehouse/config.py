@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -24,6 +24,8 @@ from lakehouse.errors import ConfigError
 FILE_NAME = "lakehouse.toml"
 ENV_PREFIX = "LAKEHOUSE_"
 PATH_VARIABLE = "LAKEHOUSE_PATH"
+SNAPSHOT_VARIABLE = "LAKEHOUSE_SNAPSHOT"
+"""The snapshot that the lake of `LAKEHOUSE_PATH` is read at, for kernels that are to see one moment."""
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -125,6 +127,18 @@ class QuerySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Show progress for anything over two seconds."""
     history_rows: CountOrNone = 10_000
     """Queries kept in the history of the lake; 0 turns it off."""
+    sandbox: Literal["full", "gate-only"] = "full"
+    """SQL from strangers is refused where the kernel cannot hold it; `gate-only`: the gate alone will do there."""
+    sandbox_workers: Count = 8
+    """Most processes for SQL from strangers; one principal has at most half of them."""
+    sandbox_memory: Size = "1GB"
+    """Memory for queries of each of them."""
+    sandbox_threads: Count | None = None
+    """Threads for queries of each of them; None: one per core."""
+    sandbox_spill: Size = "2GB"
+    """Most that each of them may spill to disk."""
+    sandbox_timeout: Seconds = 300.0
+    """Most seconds that a query of a stranger may take until its last row is taken."""
 
 
 class MaintenanceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -138,6 +152,53 @@ class MaintenanceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     """Data files below this size are merged by `compact()`."""
 
 
+class ReportsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[reports]`: where reports stand, and what a run of one may take."""
+
+    folder: str | None = None
+    """A further folder with notebooks of reports; those in `reports` in the lake folder are always there."""
+    timeout: Seconds = 1800.0
+    """Seconds until a run is ended."""
+    workers: Count = 2
+    """Runs of a batch at once."""
+    max_output_bytes: Count = 20_000_000
+    """Bytes that are kept of what one cell gives."""
+
+
+class ObserverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[observer]`: what is kept of the events of what runs."""
+
+    ring_size: Count = 2_000
+    """Events that a process keeps in memory; a full ring lets go of its oldest."""
+    persist: bool = True
+    """Keep events in the lake's journal as well, where all processes read them."""
+    require_persist: bool = False
+    """Refuse an event that cannot be written to the journal; else that is logged and counted."""
+    sync: Literal["always", "interval", "never"] = "always"
+    """When an event is forced to the disk: before it is acknowledged, within about a second, or when the system likes."""
+    keep: Age = "90d"
+    """Events older than this are left out when the journal is compacted."""
+    openlineage: str | None = None
+    """Where OpenLineage run events go as well: `file:PATH` or an `http(s)://` address; None: nowhere."""
+    openlineage_key: Secret | None = None
+    """The API key that such an address asks for."""
+    openlineage_namespace: str | None = None
+    """What the lake is called there; None: `lakehouse://HOST/PATH`."""
+
+
+class WorkflowSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[workflow]`: what runs of workflows may do."""
+
+    workers: Count | None = None
+    """Nodes that run at once; None: one per core."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Hosts that nodes of the mode `http` may call, such as `api.example.com` or `127.0.0.1:8080`; empty: none."""
+    preload: tuple[str, ...] = ()
+    """Modules that are loaded once, before the processes of the nodes are made from that one."""
+    keep_runs: Count = 1000
+    """Runs of each workflow whose records are kept."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings of a lake, by section."""
 
@@ -146,6 +207,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     storage: StorageSettings = StorageSettings()
     query: QuerySettings = QuerySettings()
     maintenance: MaintenanceSettings = MaintenanceSettings()
+    reports: ReportsSettings = ReportsSettings()
+    observer: ObserverSettings = ObserverSettings()
+    workflow: WorkflowSettings = WorkflowSettings()
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -155,6 +219,20 @@ class Origin(msgspec.Struct, frozen=True):
     key: str
     value: Any
     source: str
+
+
+def snapshot(environ: Mapping[str, str] | None = None) -> int | None:
+    """The snapshot that the environment pins the lake to.
+
+    Raises:
+        ConfigError: it is no snapshot id.
+    """
+    text = (os.environ if environ is None else environ).get(SNAPSHOT_VARIABLE)
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise ConfigError(f"${SNAPSHOT_VARIABLE} is no snapshot id: {text!r:.40}")
+    return int(text)
 
 
 def parse_size(text: str) -> int:
@@ -258,7 +336,7 @@ def _from_environment(environ: Mapping[str, str], model: type[Any]) -> _Layer:
         for key in struct.__struct_fields__
     }
     for variable in sorted(environ):
-        if not variable.startswith(ENV_PREFIX) or variable == PATH_VARIABLE:
+        if not variable.startswith(ENV_PREFIX) or variable in (PATH_VARIABLE, SNAPSHOT_VARIABLE):
             continue
         if variable not in names:
             raise ConfigError(f"environment variable {variable} is not a setting", hint=_nearest(variable, names))
@@ -316,10 +394,14 @@ def _describe(hint: Any) -> str:
     arguments = get_args(hint)
     if get_origin(hint) in (Union, UnionType):
         return " or ".join(_describe(part) for part in arguments if part is not type(None))
+    if get_origin(hint) is Literal:
+        return " or ".join(f"'{part}'" for part in arguments)
     if get_origin(hint) is dict:
         return f"a table of {_describe(arguments[1])} by name"
     if get_origin(hint) is tuple:
         return "a list of texts"
+    if get_origin(hint) is Literal:
+        return " or ".join(f"'{word}'" for word in arguments)
     if arguments and isinstance(arguments[1], msgspec.Meta):
         meta = arguments[1]
         if meta.pattern:

@@ -9,7 +9,9 @@
     │   └── BindRefused        a server that would be open to others
     ├── RequestInvalid         a request over HTTP that cannot be read
     │   ├── MediaTypeUnsupported
-    │   └── RangeInvalid       behind the end of the object
+    │   ├── RangeInvalid       behind the end of the object
+    │   ├── NotAcceptable      no format that was asked for can be given
+    │   └── KeyReused          an Idempotency-Key that stands for another request
     ├── LakeError              the lake folder itself
     │   ├── LakeUnusable       a file, not writable, not a lake
     │   ├── LakeTooNew         written by a newer version
@@ -24,23 +26,43 @@
     │   ├── ColumnNotFound
     │   ├── SnapshotNotFound
     │   ├── ObjectNotFound
-    │   └── TraceNotFound
+    │   ├── TraceNotFound
+    │   ├── ReportNotFound
+    │   ├── WorkflowNotFound
+    │   └── RunNotFound        of a report or workflow
     ├── AlreadyExists
     ├── Conflict               somebody else changed it meanwhile
-    │   └── PreconditionFailed if_absent or if_match does not hold
+    │   ├── PreconditionFailed if_absent or if_match does not hold
+    │   ├── RequestInFlight    the same request is being worked on
+    │   └── OutcomeUnknown     the server died while it worked on the same request
     ├── KeyInvalid             the text cannot be an object's key
     ├── ObjectTooLarge         larger than the cap of its key prefix
     ├── JournalError           a record that cannot be written, a file that cannot be used
     ├── TraceInvalid           what cannot be a trace: no JSON, an odd uid
+    ├── ReportInvalid          a notebook that is no report, a parameter that does not fit
+    ├── EventInvalid           an event whose parts contradict each other
     ├── FilterInvalid          an unknown field or operator
+    ├── WorkflowError
+    │   ├── WorkflowInvalid    a definition that cannot run; names file, node and key
+    │   ├── RunFailed          a node failed, was not run, or the run was cancelled
+    │   ├── NodeFailed         what a node did is not what it should have done
+    │   └── WorkflowBusy       another process runs this workflow
     ├── QueryError
     │   ├── SyntaxFault        with a caret under the place
     │   ├── FormatRefused      SQL that cannot be laid out without changing it
+    │   ├── SqlRefused         what SQL from strangers may not do
+    │   ├── SandboxUnavailable this machine cannot hold SQL from strangers
+    │   ├── SandboxBusy        all its workers were busy for too long
+    │   ├── WorkerDied         the process that ran the query ended
     │   ├── ParameterFault     missing, unknown or unusable $name
     │   ├── QueryTimeout
     │   ├── QueryCancelled
     │   ├── QueryMemory        memory or spill space exhausted
     │   └── ResultTooLarge     more rows than query.max_rows
+    ├── RemoteError            a lake behind a server, seen from here
+    │   ├── ServerUnreachable  no connection, or no answer in time
+    │   ├── AnswerBroken       an answer that ended early, or is none of ours
+    │   └── NotRemote          what only a lake opened here can do
     └── IngestError
         ├── SourceNotFound
         ├── SourceUnreadable   binary, truncated, ragged, wrong encoding
@@ -70,6 +92,8 @@ class LakehouseError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.request_id: str | None = None
+        """Of the request over HTTP that failed, as the server's log has it; None when there was none."""
 
     def __str__(self) -> str:
         return f"{self.message}\nHint: {self.hint}" if self.hint else self.message
@@ -132,6 +156,20 @@ class RangeInvalid(RequestInvalid):
 
     code = "range_invalid"
     status = 416
+
+
+class NotAcceptable(RequestInvalid):
+    """The answer has no format that the `Accept` header names."""
+
+    code = "not_acceptable"
+    status = 406
+
+
+class KeyReused(RequestInvalid):
+    """The `Idempotency-Key` was sent before, with another request; nothing was done."""
+
+    code = "idempotency_key_reused"
+    status = 422
 
 
 class LakeError(LakehouseError):
@@ -228,6 +266,24 @@ class TraceNotFound(NotFound):
     code = "trace_not_found"
 
 
+class ReportNotFound(NotFound):
+    """There is no report of that name."""
+
+    code = "report_not_found"
+
+
+class WorkflowNotFound(NotFound):
+    """No workflow is stored under that name."""
+
+    code = "workflow_not_found"
+
+
+class RunNotFound(NotFound):
+    """No run of a report or workflow has that id."""
+
+    code = "run_not_found"
+
+
 class AlreadyExists(LakehouseError):
     """A thing of that name is there already."""
 
@@ -247,6 +303,18 @@ class PreconditionFailed(Conflict):
 
     code = "precondition_failed"
     status = 412
+
+
+class RequestInFlight(Conflict):
+    """A request with the same `Idempotency-Key` is being worked on; its answer can be asked for in a moment."""
+
+    code = "request_in_flight"
+
+
+class OutcomeUnknown(Conflict):
+    """The server died while it worked on the request with this `Idempotency-Key`; whether it was done must be looked up."""
+
+    code = "outcome_unknown"
 
 
 class KeyInvalid(LakehouseError):
@@ -275,10 +343,53 @@ class TraceInvalid(LakehouseError):
     code = "trace_invalid"
 
 
+class ReportInvalid(LakehouseError):
+    """A name, a notebook or a parameter of a report is not as it should be; names it."""
+
+    code = "report_invalid"
+
+
+class EventInvalid(LakehouseError):
+    """What was given cannot be an event: a success with an error, a failure without one."""
+
+    code = "event_invalid"
+
+
 class FilterInvalid(LakehouseError):
     """A filter names an unknown field or operator, or compares what cannot be compared."""
 
     code = "filter_invalid"
+
+
+class WorkflowError(LakehouseError):
+    """A workflow, or a run of one."""
+
+    code = "workflow_failed"
+
+
+class WorkflowInvalid(WorkflowError):
+    """A definition that cannot run; every line names the file, the node and the key. Nothing has been run."""
+
+    code = "workflow_invalid"
+
+
+class RunFailed(WorkflowError):
+    """A run did not do all of its nodes; names the first that failed."""
+
+    code = "run_failed"
+
+
+class NodeFailed(WorkflowError):
+    """A node did not do what it should: it ended without a word, took too long, or left no output."""
+
+    code = "node_failed"
+
+
+class WorkflowBusy(WorkflowError):
+    """The workflow is being run already; names the run."""
+
+    code = "workflow_busy"
+    status = 409
 
 
 class QueryError(LakehouseError):
@@ -297,6 +408,34 @@ class FormatRefused(QueryError):
     """The SQL could not be laid out without changing more than the layout; it was left as it is."""
 
     code = "format_refused"
+
+
+class SqlRefused(QueryError):
+    """SQL that may not run where strangers send it; names what was refused, and the line and column."""
+
+    code = "sql_refused"
+    status = 403
+
+
+class SandboxUnavailable(QueryError):
+    """SQL from strangers cannot be held on this machine, and the settings do not allow the gate alone."""
+
+    code = "sandbox_unavailable"
+    status = 503
+
+
+class SandboxBusy(QueryError):
+    """All workers, or all that one principal may have, were busy until the timeout."""
+
+    code = "sandbox_busy"
+    status = 503
+
+
+class WorkerDied(QueryError):
+    """The process that ran the query ended before its last row; the lake and other queries are as they were."""
+
+    code = "worker_died"
+    status = 500
 
 
 class ParameterFault(QueryError):
@@ -331,6 +470,33 @@ class ResultTooLarge(QueryError):
 
     code = "result_too_large"
     status = 413
+
+
+class RemoteError(LakehouseError):
+    """A server failed in a way that has no class of its own here; `request_id` leads to its log."""
+
+    code = "remote_failed"
+    status = 502
+
+
+class ServerUnreachable(RemoteError):
+    """No connection could be made to the server, or it did not answer in time."""
+
+    code = "server_unreachable"
+    status = 504
+
+
+class AnswerBroken(RemoteError):
+    """An answer ended before it was whole, or is not one of this server's; nothing of it was used."""
+
+    code = "answer_broken"
+
+
+class NotRemote(RemoteError):
+    """Only a lake that is opened on its own machine can do this."""
+
+    code = "not_remote"
+    status = 501
 
 
 class IngestError(LakehouseError):

@@ -19,10 +19,20 @@ FORMAT = 1
 
 OBJECTS_FOLDER = "objects"
 PATHWAY_FOLDER = "pathway"
+OBSERVER_FOLDER = "observer"
+REPORTS_FOLDER = "reports"
+WORKFLOWS_FOLDER = "workflows"
 _DEFAULT_PATH = "lake"
-_OURS = frozenset(
-    {MARKER_FILE, CATALOG_FILE, DATA_FOLDER, OBJECTS_FOLDER, LOCK_FILE, config.FILE_NAME, "tmp", state.FILE_NAME}
-) | {history.FILE_NAME, PATHWAY_FOLDER, BRANCHES_FOLDER}
+_OURS = (
+    frozenset(
+        {MARKER_FILE, CATALOG_FILE, DATA_FOLDER, OBJECTS_FOLDER, LOCK_FILE, config.FILE_NAME, "tmp", state.FILE_NAME}
+    )
+    | {history.FILE_NAME, PATHWAY_FOLDER, OBSERVER_FOLDER, BRANCHES_FOLDER}
+    | {
+        REPORTS_FOLDER,
+        WORKFLOWS_FOLDER,
+    }
+)
 
 
 def folder_of(path: str | os.PathLike[str] | None = None) -> Path:

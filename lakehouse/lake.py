@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import weakref
 from collections import OrderedDict
@@ -22,7 +23,16 @@ from lakehouse.catalog.metadata import Metadata, Version
 from lakehouse.catalog.running import Runner
 from lakehouse.catalog.writer import Transaction, Writer
 from lakehouse.errors import LakeUnusable
-from lakehouse.folder import FORMAT, OBJECTS_FOLDER, PATHWAY_FOLDER, create, folder_of, is_lake
+from lakehouse.folder import (
+    FORMAT,
+    OBJECTS_FOLDER,
+    OBSERVER_FOLDER,
+    PATHWAY_FOLDER,
+    WORKFLOWS_FOLDER,
+    create,
+    folder_of,
+    is_lake,
+)
 from lakehouse.health import restore as restoring
 from lakehouse.health.backup import Backup, BackupReport
 from lakehouse.health.doctor import Doctor
@@ -31,17 +41,24 @@ from lakehouse.health.maintenance import Maintenance
 from lakehouse.health.manifest import Manifest
 from lakehouse.health.restore import RestoreReport
 from lakehouse.ingest.load import Ingest
+from lakehouse.observer.observer import Observer
 from lakehouse.pathway.recorder import Recorder
 from lakehouse.pathway.table import TraceTable
 from lakehouse.query import history
 from lakehouse.query.engine import Engine
+from lakehouse.query.sandbox.confine import protection
+from lakehouse.query.sandbox.pool import Pool
+from lakehouse.query.sandbox.sandbox import Sandbox
 from lakehouse.query.saved import Saved
 from lakehouse.query.script import Parameters
+from lakehouse.reports.reports import Reports
 from lakehouse.storage.caps import CappedStore, ReadOnlyStore
 from lakehouse.storage.local import LocalStore
+from lakehouse.workflow.workflows import Workflows
 
 if TYPE_CHECKING:
     from lakehouse.catalog.running import Running
+    from lakehouse.observer.openlineage import OpenLineage
     from lakehouse.query.result import Result
     from lakehouse.storage.base import ObjectStore
 
@@ -59,6 +76,9 @@ class Lakehouse:
         maintenance: `compact()`, `expire()`, `clean()` and `run()`.
         saved: queries kept by name, to be built upon.
         pathway: how questions were answered before: traces, found again by words.
+        reports: notebooks with parameters, executed on one snapshot, and what came of them.
+        observer: what ran and what came of it: events of all processes.
+        workflows: nodes that depend on each other, run with a true account of each.
         settings: the effective settings.
         snapshot: the snapshot id the lake is pinned to, or None.
     """
@@ -93,8 +113,16 @@ class Lakehouse:
         capped = CappedStore(objects, settings.storage.put_caps, settings.storage.max_put_bytes)
         self.storage: ObjectStore = ReadOnlyStore(capped) if self.read_only else capped
         self.ingest = Ingest(self._database, self.catalog, settings, self._runner, self.storage)
+        self.reports = Reports(
+            path, settings, self.catalog, self.storage, self._database.temp, read_only=self.read_only
+        )
         self.pathway = Recorder(path / PATHWAY_FOLDER, self)
+        self.observer = Observer(
+            path / OBSERVER_FOLDER, settings.observer, read_only=self.read_only, sink=self._openlineage()
+        )
+        self.workflows = Workflows(self, path / WORKFLOWS_FOLDER, f"{__name__}:{open.__name__}")
         self._traces = TraceTable(self.pathway, self._database, metadata)
+        self._strangers = Pool(path, settings, read_only=self.read_only)
         self._kept: OrderedDict[int, Lakehouse] = OrderedDict()
         self._children: weakref.WeakSet[Lakehouse] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -129,6 +157,22 @@ class Lakehouse:
         work = partial(self._asked, query, params, at=at, limit=limit, timeout=timeout, tables=tables)
         noted = partial(self._history.noted, query, params, work)
         return self.pathway.noted(query, params, {"at": at, "limit": limit, "tables": tables}, noted)
+
+    def sandbox(self, principal: str = "local") -> Sandbox:
+        """Where SQL runs that nobody here has read: in a process that can read this lake, or change it, and nothing else.
+
+        Args:
+            principal: whose SQL it is; a worker process only ever serves one.
+        """
+        self._database.check_open()
+        return Sandbox(
+            self._strangers,
+            principal,
+            self.settings,
+            self.catalog,
+            history=self._history,
+            traces=self._traces.lent,
+        )
 
     def queries(
         self, limit: int | None = 100, *, text: str | None = None, status: history.Status | None = None
@@ -208,16 +252,23 @@ class Lakehouse:
 
     def cancel(self, query_id: str) -> bool:
         """Stop a query from another thread; False when none of that id is under way."""
+        for (_, name), answer in list(self._strangers.running.items()):
+            if name == query_id and answer is not None:
+                answer.cancel()
+                return True
         return self._runner.cancel(query_id)
 
     def close(self) -> None:
         """Stop what runs and let go of every file."""
+        self.workflows.close()
         self._runner.close()
+        self._strangers.close()
         for child in list(self._children):
             child.close()
         self._history.close()
         self._traces.close()
         self.pathway.close()
+        self.observer.close()
         self._engine.close()
         self._metadata.close()
         self._database.close()
@@ -231,6 +282,19 @@ class Lakehouse:
     def __repr__(self) -> str:
         at = "" if self.snapshot is None else f" at snapshot {self.snapshot}"
         return f"<Lakehouse {self.path}{at}>"
+
+    def _openlineage(self) -> OpenLineage | None:
+        """Where run events go as well, if the settings name a place."""
+        chosen = self.settings.observer
+        if chosen.openlineage is None:
+            return None
+        from lakehouse.observer.describing import described
+        from lakehouse.observer.openlineage import OpenLineage, endpoint
+
+        make = partial(endpoint, chosen.openlineage, chosen.openlineage_key)
+        make()  # a setting that cannot be used is told now
+        namespace = chosen.openlineage_namespace or f"lakehouse://{socket.gethostname()}{self.path}"
+        return OpenLineage(make, namespace, partial(described, self.catalog))
 
     def _asked(self, query: str, params: Parameters, *, at: Version | None, **options: Any) -> Result:
         """What the engine of the lake, or of the lake at a version, answers."""
@@ -265,7 +329,8 @@ def open(
 
     Args:
         path: the lake folder; None: `$LAKEHOUSE_PATH`, else `./lake`.
-        at: pin the whole lake to this snapshot id, tagged snapshot or time; it is then read-only.
+        at: pin the whole lake to this snapshot id, tagged snapshot or time; it is then read-only. None: the
+            snapshot in `$LAKEHOUSE_SNAPSHOT` for the lake of `$LAKEHOUSE_PATH`, else the newest at any time.
         read_only: open without the right to write; the lake must exist.
         settings: values by section and key that win over `lakehouse.toml` and the environment,
             such as `{"query": {"max_rows": 1000}}`.
@@ -278,6 +343,8 @@ def open(
     """
     folder = folder_of(path)
     effective = config.load(folder, settings)
+    if at is None and folder == folder_of(None):
+        at = config.snapshot()
     if not is_lake(folder):
         if read_only or at is not None:
             raise LakeUnusable(f"there is no lake at {folder}", hint="create it with lakehouse init, or by opening it")
@@ -311,5 +378,10 @@ def verify_backup(place: str | os.PathLike[str]) -> Manifest:
 
 def diagnose(path: str | os.PathLike[str] | None = None, *, checksums: bool = False, repair: bool = False) -> Diagnosis:
     """Look at a lake in whatever state it is; see `Lakehouse.doctor`."""
-    doctor = Doctor(folder_of(path), objects=OBJECTS_FOLDER, format=FORMAT)
+    doctor = Doctor(folder_of(path), objects=OBJECTS_FOLDER, format=FORMAT, protection=_protection)
     return doctor.examine(checksums=checksums, repair=repair)
+
+
+def _protection(setting: str) -> tuple[str, str]:
+    found = protection(setting)
+    return found.level, found.reason

@@ -18,7 +18,7 @@ from lakehouse.errors import LakehouseError, LakeUnusable, QueryError
 from lakehouse.folder import exists, folder_of
 from lakehouse.lake import Lakehouse
 from lakehouse.lake import open as open_lake
-from lakehouse.notebook import answers, cells, displays, pathway, suggestions, variables
+from lakehouse.notebook import answers, cells, displays, pathway, remote, suggestions, variables
 from lakehouse.notebook.completion import Names
 from lakehouse.pathway.recorder import Recording
 from lakehouse.query.format import formatted
@@ -52,7 +52,7 @@ class Notebook:
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
-        self._lake: Lakehouse | None = None
+        self._lake: Any = None  # a Lakehouse, or a Client of one
         self._parser = Parser()
         self._names = suggestions.CatalogNames()
         self._tried_default = False
@@ -121,6 +121,7 @@ class Notebook:
         %lake                     the current lake
         %lake PATH                open the lake in this folder (made when new) and work on it from now on
         %lake $lake               work on a lake that is open already in the variable `lake`
+        %lake https://HOST        work on the lake of a server; its token is that in AUTH_TOKEN, or asked for
         %lake tables [SCHEMA]     its tables and views
         %lake columns TABLE       the columns of one of them
         %lake snapshots [N]       its last commits
@@ -131,6 +132,7 @@ class Notebook:
         %lake diff VERSION VERSION  what changed between two snapshots
         %lake queries [N]         the last queries on this lake, from anywhere
         %lake saved [NAME]        the saved queries, or the SQL of one
+        %lake run WORKFLOW [NAME=VALUE …]  run a workflow: a stored one, or a .toml file
 
         Options:
           --at VERSION     pin the lake to this snapshot id or time
@@ -209,7 +211,7 @@ class Notebook:
             return value, _plan(result)
         return value, result if result.is_receipt else value
 
-    def _current(self) -> Lakehouse:
+    def _current(self) -> Any:
         """The lake to work on: the one opened last, else the default one if it exists."""
         if self._lake is None:
             folder = folder_of()
@@ -219,16 +221,22 @@ class Notebook:
         assert self._lake is not None
         return self._lake
 
-    def _work_on(self, lake: Lakehouse) -> None:
+    def _work_on(self, lake: Any) -> None:
         self._lake = lake
         self._names.warm(lake)
 
     def _open(self, word: str, errand: cells.Errand, values: Mapping[str, Any]) -> None:
         where: Any = word
+        pinned = errand.read_only or errand.at is not None
+        if remote.is_url(word):
+            if pinned:
+                raise LakehouseError("a lake behind a server is not pinned", hint="%%sql --at VERSION reads its past")
+            self._work_on(remote.connected(word))
+            return
         if word.startswith("$"):
             if (where := values.get(word[1:])) is None:
                 raise LakehouseError(f"there is no variable '{word[1:]}'", hint="%lake PATH takes a folder")
-            if isinstance(where, Lakehouse) and not (errand.read_only or errand.at is not None):
+            if (isinstance(where, Lakehouse) and not pinned) or remote.is_client(where):
                 self._work_on(where)
                 return
             where = where.path if isinstance(where, Lakehouse) else str(where)
@@ -247,10 +255,12 @@ class Notebook:
         if new:
             print(f"made a new lake at {lake.path}")
 
-    def _taken(self, lake: Lakehouse | None, at: Any) -> set[str]:
+    def _taken(self, lake: Any, at: Any) -> set[str]:
         """Lower-cased names that mean a table before any variable does."""
         if lake is None:
             return set()
+        if remote.is_client(lake):
+            return remote.taken(lake)
         metadata = lake.catalog.metadata
         snapshot = metadata.current() if at is None else metadata.resolve(at)
         names = {name for schema, name in metadata.relations(snapshot) if schema == "main"}

@@ -42,10 +42,17 @@ class Database:
         settings: the effective settings.
         read_only: attach without the right to write.
         version: pin the whole lake to this snapshot id; None: always the newest.
+        strangers: nothing of DuckDB's own may be loaded or remembered: `seal()` follows.
     """
 
     def __init__(
-        self, folder: Path, settings: Settings, *, read_only: bool = False, version: int | None = None
+        self,
+        folder: Path,
+        settings: Settings,
+        *,
+        read_only: bool = False,
+        version: int | None = None,
+        strangers: bool = False,
     ) -> None:
         self.folder = folder
         self.data = folder / DATA_FOLDER
@@ -55,8 +62,9 @@ class Database:
         self._local = threading.local()
         self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
         self._loading = threading.Lock()
-        self._loaded: set[str] = set()
+        self._loaded = set(extensions.CORE)
         self._closed = False
+        self._sealed = False
         self._idle: dict[bool, list[duckdb.DuckDBPyConnection]] = {True: [], False: []}
         self._check_catalog()
         config: dict[str, Any] = {
@@ -64,6 +72,8 @@ class Database:
             "max_temp_directory_size": settings.storage.max_temp_size,
             "autoinstall_known_extensions": False,
         }
+        if strangers:
+            config |= {"autoload_known_extensions": False, "allow_persistent_secrets": False}
         if settings.query.memory_limit:
             config["memory_limit"] = settings.query.memory_limit
         if settings.query.threads:
@@ -71,11 +81,10 @@ class Database:
         with suppress(OSError):  # DuckDB removes a temporary folder that it made, with what others keep in it
             self.temp.mkdir(parents=True, exist_ok=True)
         try:
-            self.root = duckdb.connect(":memory:", config=config)
+            self.root = extensions.connect(config)
         except duckdb.Error as error:
             raise faults.translate(error) from error
         try:
-            self.load(*extensions.CORE)
             self._attach()
         except BaseException:
             self.root.close()
@@ -126,6 +135,19 @@ class Database:
             extensions.load(self.root, *missing)
             self._loaded.update(missing)
 
+    def seal(self, *, settings: bool) -> None:
+        """From now on DuckDB itself opens no file outside the data and temporary folders, and loads nothing.
+
+        Args:
+            settings: no setting can be changed either; connections that need some must have been made before.
+        """
+        folders = ", ".join(literal(str(folder)) for folder in (self.data, self.temp))
+        self.root.execute("SET GLOBAL python_enable_replacements = false; SET GLOBAL arrow_lossless_conversion = false")
+        self.root.execute(f"SET allowed_directories = [{folders}]; SET enable_external_access = false")
+        if settings:
+            self.root.execute("SET lock_configuration = true")
+            self._sealed = True
+
     def connection(self) -> duckdb.DuckDBPyConnection:
         """The connection of the calling thread: temporary tables and session settings live in it."""
         connection: duckdb.DuckDBPyConnection | None = getattr(self._local, "connection", None)
@@ -146,12 +168,12 @@ class Database:
         """
         self.check_open()
         cursor = self.root.cursor()
-        # DataFrames become tables only when a door names them: never the engine's own local variables.
-        cursor.execute("SET python_enable_replacements = false")
-        cursor.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
-        cursor.execute(
-            "SET arrow_lossless_conversion = true"
-        )  # HUGEINT, UUID, TIMETZ and others come back as they were
+        if not self._sealed:
+            # DataFrames become tables only when a door names them: never the engine's own local variables.
+            cursor.execute("SET python_enable_replacements = false")
+            cursor.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
+            # HUGEINT, UUID, TIMETZ and others come back as they were
+            cursor.execute("SET arrow_lossless_conversion = true")
         if schema:
             with faults.translated():
                 cursor.execute(f"USE {ALIAS}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import LakeError
 
@@ -15,6 +16,29 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CORE = ("ducklake", "sqlite_scanner")
+
+
+def connect(config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
+    """A new database in memory with the extensions of the lake loaded.
+
+    To check a signature DuckDB hashes the whole file, 70 MB at every opening of a lake. The wheels' files come by the
+    same way as this code and lie beside it, so for them that is left out; for what is loaded later it is not.
+
+    Raises:
+        LakeError: there is no wheel for this DuckDB and an extension cannot be downloaded.
+    """
+    import duckdb
+
+    connection = duckdb.connect(":memory:", config={**config, "allow_unsigned_extensions": True})
+    try:
+        shipped = [name for name in CORE if wheel(name, duckdb.__version__)]
+        load(connection, *shipped)
+        connection.execute("SET allow_unsigned_extensions = false")  # DuckDB refuses the way back
+        load(connection, *(name for name in CORE if name not in shipped))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def load(connection: duckdb.DuckDBPyConnection, *names: str) -> None:

@@ -115,14 +115,14 @@ class WriterLock:
 
 def _draw(descriptor: int, deadline: float) -> int | None:
     """The next ticket, with its byte locked before anyone can look for it."""
-    while not _lock(descriptor, 0, 1):
+    while not locked(descriptor, 0, 1):
         if time.monotonic() >= deadline:
             return None
         time.sleep(_FAST)
     try:
         ticket = _last(descriptor) + 1
         os.pwrite(descriptor, b"%31d\n" % ticket, 0)
-        _lock(descriptor, _TICKETS + ticket, 1)
+        locked(descriptor, _TICKETS + ticket, 1)
         return ticket
     except OSError as error:
         raise _full(error) from None
@@ -173,7 +173,8 @@ def _anyone_before(descriptor: int, ticket: int) -> bool:
     return bool(answer[0] != fcntl.F_UNLCK)
 
 
-def _lock(descriptor: int, start: int, length: int) -> bool:
+def locked(descriptor: int, start: int, length: int) -> bool:
+    """Lock bytes of an open file for as long as it is open; False when somebody else has them."""
     try:
         _control(descriptor, fcntl.F_OFD_SETLK, fcntl.F_WRLCK, start, length)
     except BlockingIOError:

@@ -75,6 +75,8 @@ class Writer:
         self._local = threading.local()
         self._flusher = Flusher(database.data)
         self.lock = metadata.lock
+        self.asked: dict[str, str] = {}
+        """Who asked for what is written, for the note of every commit, where this process writes for others."""
 
     @property
     def active(self) -> Transaction | None:
@@ -115,7 +117,7 @@ class Writer:
             outer.note.setdefault("parts", []).append(part.note)
             part.snapshot = self._metadata.current()
             return
-        transaction = Transaction(connection, {"operation": operation, **note, **_origin()}, message, 0.0)
+        transaction = Transaction(connection, {"operation": operation, **note, **_origin(), **self.asked}, message, 0.0)
         self._local.transaction = transaction
         with self.lock.hold(self._settings.lock_timeout) as transaction.waited:
             try:

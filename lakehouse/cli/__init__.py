@@ -33,10 +33,12 @@ _COMMANDS = {
     "lineage": "lineage",
     "ls": "objects",
     "maintenance": "health",
+    "observer": "observer",
     "pathway": "pathway",
     "profile": "knowing",
     "put": "objects",
     "queries": "knowing",
+    "report": "report",
     "restore": "health",
     "rollback": "history",
     "retry": "loading",
@@ -49,6 +51,7 @@ _COMMANDS = {
     "tag": "history",
     "tables": "reading",
     "token": "auth",
+    "workflow": "workflow",
 }
 """The module of each command; one that is called loads only its own."""
 

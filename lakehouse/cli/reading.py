@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +20,14 @@ from lakehouse.cli.shared import (
     print_rows,
     snapshot_row,
     stream_json,
+    stream_rows,
 )
+
+if TYPE_CHECKING:
+    from lakehouse.query.sandbox.sandbox import Sandbox
+
+
+_SHOWN = 20  # rows
 
 
 @click.command()
@@ -29,6 +38,7 @@ from lakehouse.cli.shared import (
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds until the query is stopped.")
 @click.option("--output", type=click.Path(dir_okay=False), help="Write all rows to a .csv or .parquet file.")
 @click.option("--explain", is_flag=True, help="Show the plan instead of the rows.")
+@click.option("--sandbox", is_flag=True, help="Run a stranger's query where it can read this lake and nothing else.")
 @as_json
 @click.pass_obj
 def sql(
@@ -40,6 +50,7 @@ def sql(
     timeout: float | None,
     output: str | None,
     explain: bool,
+    sandbox: bool,
     as_json: bool,
 ) -> None:
     """Run QUERY; - reads it from standard input."""
@@ -48,6 +59,11 @@ def sql(
         raise click.BadParameter("the file must end in .csv or .parquet", param_hint="--output")
     with opened(path) as lake:
         bound = dict(pair(param) for param in params)
+        if sandbox:
+            if output or explain:
+                raise click.UsageError("--sandbox goes without --output and --explain")
+            _from_stranger(lake.sandbox(), text, bound, at, limit, timeout, as_json=as_json)
+            return
         result = lake.sql(text, bound, at=at, limit=limit, timeout=timeout)
         if explain:
             click.echo(result.explain())
@@ -58,6 +74,28 @@ def sql(
             stream_json(result)
         else:
             click.echo(repr(result))
+
+
+def _from_stranger(
+    sandbox: Sandbox,
+    text: str,
+    params: dict[str, Any],
+    at: str | None,
+    limit: int | None,
+    timeout: float | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Print what a query gives in a sandbox: all of it as JSON, else the first rows."""
+    with sandbox.sql(text, params, at=at, limit=limit, timeout=timeout) as answer:
+        rows = (row for batch in answer.batches() for row in batch.to_pylist())
+        if as_json:
+            stream_rows(rows)
+            return
+        first = list(islice(rows, _SHOWN))
+        print_rows(first, as_json=False, empty="no rows")
+        more = next(rows, None) is not None
+        click.echo(f"{'the first ' if more else ''}{len(first):,} rows, snapshot {answer.snapshot}, in a sandbox")
 
 
 @click.command()

@@ -50,4 +50,4 @@ def _start(
 ) -> None:
     from lakehouse.server.launch import arguments, launch
 
-    launch(path, ip, [*arguments(ip, port, **options), *jupyter], lab=lab)
+    launch(path, ip, [*arguments(ip, port, lab=lab, **options), *jupyter], lab=lab)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -89,8 +89,13 @@ def print_json(value: Any) -> None:
 def stream_json(result: Any) -> None:
     """Rows as one JSON array, written as they come: a result larger than memory works."""
     names: list[str] = result.columns
+    stream_rows(dict(zip(names, row, strict=True)) for row in result)
+
+
+def stream_rows(rows: Iterable[dict[str, Any]]) -> None:
+    """Rows as one JSON array, written as they come."""
     encode: Callable[[Any], str] = json.JSONEncoder(default=str, ensure_ascii=False).encode
     click.echo("[", nl=False)
-    for number, row in enumerate(result):
-        click.echo(("," if number else "") + "\n  " + encode(dict(zip(names, row, strict=True))), nl=False)
+    for number, row in enumerate(rows):
+        click.echo(("," if number else "") + "\n  " + encode(row), nl=False)
     click.echo("\n]")

@@ -320,8 +320,7 @@ def without_secrets(text: str) -> str | None:
 def _whole(catalog: Path, snapshot: int) -> bool:
     """Whether DuckDB's SQLite finds a copied catalog sound and up to a snapshot; its log is written into it."""
     try:
-        with closing(duckdb.connect(config={"threads": 1})) as connection:
-            extensions.load(connection, "sqlite_scanner")
+        with closing(extensions.connect({"threads": 1})) as connection:
             connection.execute(f"ATTACH {literal(str(catalog))} AS copy (TYPE sqlite)")
             found = connection.execute("FROM sqlite_query('copy', 'PRAGMA integrity_check')").fetchall()
             newest = connection.execute("SELECT max(snapshot_id) FROM copy.ducklake_snapshot").fetchone()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,11 +39,15 @@ class Doctor:
         folder: the lake folder, in whatever state.
         objects: the name of the folder of its objects.
         format: the newest layout of a lake folder that this version knows.
+        protection: what holds SQL from strangers on this machine, under a setting: its level, and why.
     """
 
-    def __init__(self, folder: Path, *, objects: str, format: int) -> None:
+    def __init__(
+        self, folder: Path, *, objects: str, format: int, protection: Callable[[str], tuple[str, str]]
+    ) -> None:
         self._folder = folder
         self._format = format
+        self._protection = protection
         self._objects = LocalStore(folder / objects, lock_timeout=5.0)
         self._state = state.State(folder / state.FILE_NAME, state.SCHEMA)
         self._book = Book()
@@ -56,6 +61,7 @@ class Doctor:
         settings = self._settings()
         marker = self._marker()
         self._space()
+        self._sandbox(settings)
         self._lock()
         state_is_sound = self._state_file()
         sound = self._catalog(settings, hashes=checksums and state_is_sound, repair=repair, tags=state_is_sound)
@@ -116,6 +122,15 @@ class Doctor:
             self._book.note(text, "disk", "lakehouse maintenance run may free some")
         else:
             self._book.ok(text, "disk")
+
+    def _sandbox(self, settings: Settings) -> None:
+        level, why = self._protection(settings.query.sandbox)
+        if level == "full":
+            self._book.ok(f"full protection: {why}", "SQL from strangers")
+        elif level == "gate-only":
+            self._book.note(why, "SQL from strangers", "let only those send SQL whom you trust")
+        else:
+            self._book.note(f"it is refused: {why}", "SQL from strangers", "Linux 6.2 or later can hold it")
 
     def _lock(self) -> None:
         path = self._folder / LOCK_FILE
@@ -200,8 +215,7 @@ class Doctor:
     def _raw(self) -> None:
         """What plain SQLite says of a catalog that DuckLake cannot open."""
         try:
-            with closing(duckdb.connect(config={"threads": 1})) as connection:
-                extensions.load(connection, "sqlite_scanner")
+            with closing(extensions.connect({"threads": 1})) as connection:
                 path = literal(str(self._folder / CATALOG_FILE))
                 connection.execute(f"ATTACH {path} AS raw (TYPE sqlite, READ_ONLY)")
                 rows = connection.execute("FROM sqlite_query('raw', 'PRAGMA integrity_check')").fetchall()

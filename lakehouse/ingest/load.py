@@ -22,7 +22,7 @@ from lakehouse.errors import IngestError, LakehouseError, SourceEmpty, SourceUnr
 from lakehouse.ingest import contract as contracts
 from lakehouse.ingest import csvfile, objects, sift, types
 from lakehouse.ingest.place import Work, placed
-from lakehouse.ingest.receipt import Contract, Counts, Mode, Receipt, Target, earlier, fingerprint, loads
+from lakehouse.ingest.receipt import Contract, Counts, Mode, Receipt, Target, earlier, fingerprint, loads, named
 from lakehouse.ingest.sources import Reading, Source, open_source
 from lakehouse.ingest.write import written
 from lakehouse.storage.base import ObjectStore
@@ -56,6 +56,7 @@ class Ingest:
         format: str | None = None,
         options: Mapping[str, Any] | None = None,
         force: bool = False,
+        once: str | None = None,
     ) -> Receipt:
         """Load a source into a table, which is created when missing.
 
@@ -79,6 +80,8 @@ class Ingest:
             options: options of DuckDB's reader for the format, such as `{"nullstr": ["", "NA"]}`. `types`,
                 a mapping of columns to types, is taken for every format and remembered for the table.
             force: load even if the same content was loaded before.
+            once: a name for this very load, kept with its commit: of several calls with the same name one loads,
+                also after a crash and with `force`, and the others get its receipt with `duplicate=True`.
 
         Raises:
             SourceNotFound: nothing is there.
@@ -96,6 +99,8 @@ class Ingest:
         self._check_alone("a load", "load before or after it; INSERT INTO … FROM read_csv('…') may stand inside")
         target = Target(*self._place(table), mode, keys, contract)
         started = time.monotonic()
+        if once is not None and (first := named(self._catalog, target, once)):
+            return replace(first, elapsed=time.monotonic() - started)
         given = {str(name): value for name, value in (options or {}).items()}
         with faults.interruptible(), ExitStack() as stack:
             name = None
@@ -114,7 +119,7 @@ class Ingest:
             target = replace(target, options=fingerprint(opened.format, given, keys))
             if not force and (first := self._known(target, opened)):
                 return replace(first, elapsed=time.monotonic() - started)
-            receipt = self._load_somehow(opened, target, force=force)
+            receipt = self._load_somehow(opened, target, force=force, once=once)
         return replace(receipt, elapsed=time.monotonic() - started)
 
     def retry(self, table: str) -> Receipt:
@@ -186,7 +191,7 @@ class Ingest:
             return None
         return earlier(self._catalog, target, source.digest())
 
-    def _load_somehow(self, source: Source, target: Target, *, force: bool) -> Receipt:
+    def _load_somehow(self, source: Source, target: Target, **how: Any) -> Receipt:
         """Load in the first of the ways that works; what a failed one wrote is undone."""
         attempts: list[_Attempt] = [_reading(source, reading) for reading in source.readings]
         if target.contract == "quarantine":
@@ -194,21 +199,21 @@ class Ingest:
         *fast, last = attempts
         for attempt in fast:
             try:
-                return self._load_evolved(source, attempt, target, force=force)
+                return self._load_evolved(source, attempt, target, **how)
             except SourceUnreadable:
                 continue  # the next way takes it, or says better what is wrong
-        return self._load_evolved(source, last, target, force=force)
+        return self._load_evolved(source, last, target, **how)
 
-    def _load_evolved(self, source: Source, attempt: _Attempt, target: Target, *, force: bool) -> Receipt:
+    def _load_evolved(self, source: Source, attempt: _Attempt, target: Target, **how: Any) -> Receipt:
         """Load; what the contract changes of the table is done first, and again if another writer was faster."""
         for _ in range(_CHANGES):
             try:
-                return self._load(source, attempt, target, force=force)
+                return self._load(source, attempt, target, **how)
             except contracts.Evolution as wanted:
                 contracts.change(self._catalog, self._database, target, wanted.changes)
-        return self._load(source, attempt, target, force=force)
+        return self._load(source, attempt, target, **how)
 
-    def _load(self, source: Source, attempt: _Attempt, target: Target, *, force: bool) -> Receipt:
+    def _load(self, source: Source, attempt: _Attempt, target: Target, *, force: bool, once: str | None) -> Receipt:
         note: dict[str, Any] = {
             "source": source.name,
             "table": target.full_name,
@@ -217,6 +222,8 @@ class Ingest:
         }
         if target.key:
             note["key"] = target.key
+        if once is not None:
+            note["once"] = once
         message = f"ingest {os.path.basename(source.name)} into {target.full_name}"
         undo = ExitStack()
         try:
@@ -231,6 +238,8 @@ class Ingest:
                 ):
                     counts = attempt(work)
                 digest = source.digest()
+                if once is not None and (first := named(self._catalog, target, once)):
+                    raise _Duplicate(first)
                 if not force and (first := earlier(self._catalog, target, digest)):
                     raise _Duplicate(first)  # another process was faster while we read
                 if not source.unchanged():

@@ -118,19 +118,39 @@ def earlier(catalog: Catalog, target: Target, digest: str) -> Receipt | None:
     for snapshot, note in loads(catalog, target):
         same = (note.get("sha256"), note.get("options"), note.get("mode"))
         if same == (digest, target.options, target.mode):
-            counts = {name: int(note.get(name, 0)) for name in Counts.__slots__}
-            counts["inserted"] = int(note.get("inserted", note["rows"]))  # older notes have the sum only
-            return Receipt(
-                target.full_name,
-                int(note["rows"]),
-                snapshot,
-                digest,
-                True,
-                str(note["source"]),
-                target.mode,
-                **counts,
-            )
+            return _receipt(target, snapshot, note)
     return None
+
+
+def named(catalog: Catalog, target: Target, name: str) -> Receipt | None:
+    """The receipt of the load that was given this name, whatever became of its rows."""
+    relations = [_find(catalog, target.schema, target.name), rejected.of(catalog, target.schema, target.name)]
+    while relations:
+        if (relation := relations.pop()) is None:
+            continue
+        for snapshot in catalog.notes(relation):
+            note = _decoded(snapshot.note)
+            if note.get("once") == name:
+                return _receipt(target, snapshot.id, note)
+            if (before := replaced(note, relation)) is not None:
+                relations.append(replace(relation, id=before))
+    return None
+
+
+def _receipt(target: Target, snapshot: int, note: Mapping[str, Any]) -> Receipt:
+    """What the note of an earlier load tells."""
+    counts = {name: int(note.get(name, 0)) for name in Counts.__slots__}
+    counts["inserted"] = int(note.get("inserted", note["rows"]))  # older notes have the sum only
+    return Receipt(
+        target.full_name,
+        int(note["rows"]),
+        snapshot,
+        str(note["sha256"]),
+        True,
+        str(note["source"]),
+        target.mode,
+        **counts,
+    )
 
 
 def _loads(

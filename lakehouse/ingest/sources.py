@@ -121,7 +121,7 @@ def open_source(
         _check_options("frame", _without_types(options))
         if contract is not None and isinstance(source, pa.RecordBatchReader):
             source = source.read_all()  # it is read more than once
-        return replace(_frame(source), types=asked)
+        return replace(of_frame(source), types=asked)
     stack = ExitStack()
     try:
         path = os.fsdecode(source)
@@ -276,8 +276,13 @@ def _check_options(kind: str, options: Mapping[str, Any]) -> None:
             raise IngestError(f"there is no option '{key}' for {kind} sources", hint=f"known: {known}")
 
 
-def _frame(source: Any) -> Source:
-    """A pandas, Arrow or Polars object, or anything else that speaks the Arrow C stream interface."""
+def of_frame(source: Any) -> Source:
+    """A pandas, Arrow or Polars object, or anything else that speaks the Arrow C stream interface.
+
+    Raises:
+        IngestError: it is nothing of the kind.
+        SourceEmpty, SourceUnreadable: it has no columns, or such as no table can have.
+    """
     if isinstance(source, pa.RecordBatchReader):
         return _stream(source)
     kind = type(source).__name__

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import LakehouseError
-from lakehouse.lake import Lakehouse
 from lakehouse.notebook import displays
 from lakehouse.notebook.displays import Listing
+
+if TYPE_CHECKING:
+    from lakehouse.notebook.remote import Lake
 
 _SNAPSHOTS = _QUERIES = _HITS = 20
 
@@ -22,10 +25,10 @@ class Answer:
     """What stands behind the word, as the help writes it."""
     least: int
     most: int
-    give: Callable[[Lakehouse, Sequence[str]], Any]
+    give: Callable[[Lake, Sequence[str]], Any]
 
 
-def answer(lake: Lakehouse, word: str, rest: Sequence[str]) -> Any:
+def answer(lake: Lake, word: str, rest: Sequence[str]) -> Any:
     """What a word of `%lake` shows.
 
     Raises:
@@ -37,24 +40,24 @@ def answer(lake: Lakehouse, word: str, rest: Sequence[str]) -> Any:
     return one.give(lake, rest)
 
 
-def _tables(lake: Lakehouse, rest: Sequence[str]) -> Listing:
+def _tables(lake: Lake, rest: Sequence[str]) -> Listing:
     return displays.tables(lake, rest[0] if rest else None)
 
 
-def _snapshots(lake: Lakehouse, rest: Sequence[str]) -> Listing:
+def _snapshots(lake: Lake, rest: Sequence[str]) -> Listing:
     return displays.snapshots(lake.catalog.snapshots(_number(rest, _SNAPSHOTS, "snapshots")))
 
 
-def _history(lake: Lakehouse, rest: Sequence[str]) -> Listing:
+def _history(lake: Lake, rest: Sequence[str]) -> Listing:
     found = lake.catalog.table(rest[0]).snapshots()
     return displays.snapshots(found[: _number(rest[1:], len(found), "snapshots")])
 
 
-def _profile(lake: Lakehouse, rest: Sequence[str]) -> Any:
+def _profile(lake: Lake, rest: Sequence[str]) -> Any:
     return lake.catalog.table(rest[0]).profile()
 
 
-def _search(lake: Lakehouse, rest: Sequence[str]) -> Listing:
+def _search(lake: Lake, rest: Sequence[str]) -> Listing:
     text = " ".join(rest)
     hits = lake.catalog.search(text)
     rows = [
@@ -66,15 +69,15 @@ def _search(lake: Lakehouse, rest: Sequence[str]) -> Listing:
     return Listing(("name", "kind", "found in"), rows, caption)
 
 
-def _lineage(lake: Lakehouse, rest: Sequence[str]) -> Any:
+def _lineage(lake: Lake, rest: Sequence[str]) -> Any:
     return lake.catalog.table(rest[0]).lineage()
 
 
-def _diff(lake: Lakehouse, rest: Sequence[str]) -> Any:
+def _diff(lake: Lake, rest: Sequence[str]) -> Any:
     return lake.diff(*rest)
 
 
-def _queries(lake: Lakehouse, rest: Sequence[str]) -> Listing:
+def _queries(lake: Lake, rest: Sequence[str]) -> Listing:
     found = lake.queries(_number(rest, _QUERIES, "queries"))
     rows = [
         (
@@ -93,12 +96,31 @@ def _queries(lake: Lakehouse, rest: Sequence[str]) -> Listing:
     return Listing(header, rows, f"{displays.counted(len(rows), 'query', 'queries')}, newest first", numbers)
 
 
-def _saved(lake: Lakehouse, rest: Sequence[str]) -> Any:
+def _saved(lake: Lake, rest: Sequence[str]) -> Any:
     if rest:
         return displays.Text(lake.saved.get(rest[0]).sql)
     rows = [(one.name, displays.short(one.sql), ", ".join(one.uses)) for one in lake.saved]
     caption = f"{displays.counted(len(rows), 'saved query', 'saved queries')}; build on one with %%sql --with NAME"
     return Listing(("name", "sql", "with"), rows, caption)
+
+
+def _run(lake: Lakehouse, rest: Sequence[str]) -> Any:
+    from lakehouse.workflow.progress import Shown
+
+    workflow = lake.workflows.load(rest[0])
+    with Shown(workflow.name, len(workflow.nodes)) as progress:
+        run = lake.workflows.run(workflow, dict(map(_pair, rest[1:])), progress=progress, check=False)
+    return run.checked()
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise LakehouseError(f"'{text}' is not NAME=VALUE", hint="%lake run WORKFLOW NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def _number(rest: Sequence[str], default: int, what: str) -> int:
@@ -120,4 +142,5 @@ ANSWERS = {
     "diff": Answer("VERSION VERSION", 2, 2, _diff),
     "queries": Answer("[N]", 0, 1, _queries),
     "saved": Answer("[NAME]", 0, 1, _saved),
+    "run": Answer("WORKFLOW [NAME=VALUE …]", 1, 100, _run),
 }

@@ -24,6 +24,7 @@ LAKE_WORDS = (
     "diff",
     "queries",
     "saved",
+    "run",
 )
 
 

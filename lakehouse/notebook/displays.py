@@ -5,12 +5,13 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.catalog.metadata import Snapshot
-from lakehouse.catalog.names import shown
-from lakehouse.lake import Lakehouse
 from lakehouse.query.statements import Statement
+
+if TYPE_CHECKING:
+    from lakehouse.notebook.remote import Lake
 
 _UNITS = ("B", "KB", "MB", "GB", "TB")
 
@@ -60,33 +61,27 @@ class Text(str):
         return str(self)
 
 
-def tables(lake: Lakehouse, schema: str | None) -> Listing:
+def tables(lake: Lake, schema: str | None) -> Listing:
     """The tables and views of the lake, or of one schema.
 
     Raises:
         SchemaNotFound: there is no schema of that name.
     """
-    wanted = {table.name for table in (*lake.catalog.tables(schema), *lake.catalog.views(schema))}
-    snapshot = lake.catalog.metadata.current()
-    relations = [
-        r
-        for r in lake.catalog.metadata.relations(snapshot).values()
-        if r.name in wanted and (schema is None or r.schema.lower() == schema.lower())
-    ]
-    # A view's rows are not counted: that would run its query.
-    counts = lake.catalog.counts([r for r in relations if r.kind == "table"], snapshot)
+    snapshot = lake.catalog.current_snapshot().id
+    found: list[Any] = [*lake.catalog.tables(schema), *lake.catalog.views(schema)]
+    counts = lake.catalog.sizes([one for one in found if one.kind == "table"])  # counting a view would run its query
     rows: list[tuple[Any, ...]] = []
-    for relation in relations:
-        name = shown(relation.schema, relation.name)
-        number, size = counts.get(relation.id, (None, None))
+    for one in sorted(found, key=lambda one: (one.schema_name, one.name)):
+        number, size = counts.get(one.full_name, (None, None))
         facts = ("", "") if number is None or size is None else (f"{number:,}", _size(size))
-        rows.append((name, relation.kind, *facts, relation.comment))
+        listed = getattr(one, "entry", one)  # what a server has listed is not asked for again
+        rows.append((one.full_name, one.kind, *facts, listed.comment))
     where = "" if schema is None else f" in schema {schema}"
     caption = f"{counted(len(counts), 'table')}, {counted(len(rows) - len(counts), 'view')}{where}, snapshot {snapshot}"
     return Listing(("table", "kind", "rows", "size", "comment"), rows, caption, frozenset({"rows", "size"}))
 
 
-def columns(lake: Lakehouse, name: str) -> Listing:
+def columns(lake: Lake, name: str) -> Listing:
     """The columns of one table or view.
 
     Raises:
@@ -105,14 +100,14 @@ def snapshots(found: Sequence[Snapshot]) -> Listing:
     return Listing(("snapshot", "time", "author", "message"), rows, caption, frozenset({"snapshot"}))
 
 
-def state(lake: Lakehouse) -> str:
+def state(lake: Lake) -> str:
     """One line about a lake: what it holds and at which snapshot."""
     snapshot = lake.catalog.current_snapshot()
-    kinds = [r.kind for r in lake.catalog.metadata.relations(snapshot.id).values()]
-    views = f", {counted(kinds.count('view'), 'view')}" if "view" in kinds else ""
+    number = len(lake.catalog.views())
+    views = f", {counted(number, 'view')}" if number else ""
     pinned = " (pinned)" if lake.snapshot is not None else " (read-only)" if lake.read_only else ""
     when = snapshot.time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    return f"snapshot {snapshot.id} of {when}{pinned}, {counted(kinds.count('table'), 'table')}{views}"
+    return f"snapshot {snapshot.id} of {when}{pinned}, {counted(len(lake.catalog.tables()), 'table')}{views}"
 
 
 def rehearsal(statements: Sequence[Statement], values: Mapping[str, Any], frames: Mapping[str, Any]) -> Text:

@@ -15,7 +15,7 @@ from lakehouse.catalog.metadata import Relation
 from lakehouse.catalog.names import shown
 from lakehouse.errors import LakehouseError
 from lakehouse.lake import Lakehouse
-from lakehouse.notebook import cells, completion, variables
+from lakehouse.notebook import cells, completion, remote, variables
 from lakehouse.notebook.completion import Names, Suggestion, Suggestions
 from lakehouse.notebook.scopes import Columns
 
@@ -136,6 +136,8 @@ class CatalogNames:
 
     def _lake(self, lake: Lakehouse) -> Names:
         with self._lock:
+            if remote.is_client(lake):
+                return self._remote(lake)
             metadata = lake.catalog.metadata
             snapshot = metadata.current()
             if self._kept is None or self._kept[0] is not lake or self._kept[1] != snapshot:
@@ -152,6 +154,12 @@ class CatalogNames:
                 )
                 self._kept = (lake, snapshot, names)
             return self._kept[2]
+
+    def _remote(self, client: Any) -> Names:
+        snapshot = client.catalog.current_snapshot().id
+        if self._kept is None or self._kept[0] is not client or self._kept[1] != snapshot:
+            self._kept = (client, snapshot, remote.names(client, *self._all_functions()))
+        return self._kept[2]
 
     def _all_functions(self) -> tuple[Sequence[str], Sequence[str]]:
         """The names of DuckDB's functions and table functions; asked for once, of an empty database: it is faster."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import threading
 import uuid
 from datetime import datetime
@@ -69,14 +70,31 @@ class TraceTable:
                 cursor.execute(f"DETACH DATABASE IF EXISTS {SCHEMA}")
                 return
             _check(sql)
-            if (position := self._memory.position) != self._position:
-                self._write()
-                self._position = position
-            cursor.execute(f"ATTACH IF NOT EXISTS ':memory:' AS {SCHEMA}")
-            cursor.execute(
-                f"CREATE OR REPLACE VIEW {quote(SCHEMA, 'main', NAME)} AS SELECT * REPLACE (CAST(content AS JSON) AS"
-                f" content) FROM read_parquet({literal(exactly(str(self._files[-1])))}, hive_partitioning = false)"
-            )
+            for statement in _made(self._newest()):
+                cursor.execute(statement)
+
+    def lent(self, sql: str, folder: Path) -> tuple[str, ...]:
+        """Statements that make the table in another DuckDB, from a copy of the rows in `folder`.
+
+        None where the SQL does not name it, or means a schema of the lake.
+        """
+        if not _NAMED.search(sql) or SCHEMA in self._metadata.schemas(self._metadata.current()):
+            return ()
+        with self._lock:
+            newest = self._newest()
+            copy = folder / newest.name
+            if not copy.exists():
+                for older in folder.glob("traces-*.parquet"):
+                    older.unlink()
+                shutil.copyfile(newest, copy)
+        return _made(copy)
+
+    def _newest(self) -> Path:
+        """The file with the traces as they are now."""
+        if (position := self._memory.position) != self._position:
+            self._write()
+            self._position = position
+        return self._files[-1]
 
     def close(self) -> None:
         """Remove the files."""
@@ -95,6 +113,15 @@ class TraceTable:
                 writer.write_table(pa.table(columns, schema=schema))
         while len(self._files) > _KEPT:
             self._files.pop(0).unlink(missing_ok=True)
+
+
+def _made(file: Path) -> tuple[str, ...]:
+    rows = f"read_parquet({literal(exactly(str(file)))}, hive_partitioning = false)"
+    view = f"CREATE OR REPLACE VIEW {quote(SCHEMA, 'main', NAME)}"
+    return (
+        f"ATTACH IF NOT EXISTS ':memory:' AS {SCHEMA}",
+        f"{view} AS SELECT * REPLACE (CAST(content AS JSON) AS content) FROM {rows}",
+    )
 
 
 def _schema() -> pa.Schema:

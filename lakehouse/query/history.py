@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args
 
 from lakehouse.catalog.origin import origin
 from lakehouse.catalog.secrets import masked
@@ -77,6 +77,21 @@ class Query:
         return {**asdict(self), "started": self.started.isoformat(timespec="milliseconds")}
 
 
+class Noted(Protocol):
+    """What else than a `Result` a query may come to."""
+
+    @property
+    def query_id(self) -> str: ...
+    @property
+    def snapshot(self) -> int: ...
+    @property
+    def changed(self) -> int | None:
+        """Rows that a write changed; None when it does not say, and for a read."""
+
+
+A = TypeVar("A", bound="Result | Noted")
+
+
 class History:
     """The history of one lake.
 
@@ -92,7 +107,7 @@ class History:
         # It also runs at the end of the process, for a lake that nobody closed.
         self._finish = weakref.finalize(self, self._file.flush)
 
-    def noted(self, sql: str, params: Parameters, work: Callable[[], Result]) -> Result:
+    def noted(self, sql: str, params: Parameters, work: Callable[[], A]) -> A:
         """What `work` gives or raises; the query is kept in mind, which costs a few microseconds."""
         if not self._on:
             return work()
@@ -131,7 +146,7 @@ class History:
         params: Parameters,
         started: float,
         elapsed: float,
-        result: Result | None,
+        result: Result | Noted | None,
         error: BaseException | None,
     ) -> None:
         status, code = _outcome(error)
@@ -217,8 +232,12 @@ def _outcome(error: BaseException | None) -> tuple[Status, str | None]:
     return "failed", error.code if isinstance(error, LakehouseError) else type(error).__name__
 
 
-def _facts(result: Result) -> tuple[str, int, int | None]:
+def _facts(result: Result | Noted) -> tuple[str, int, int | None]:
     """Id, snapshot and rows of a result, without making it count or fetch anything."""
+    from lakehouse.query.result import Result
+
+    if not isinstance(result, Result):
+        return result.query_id, result.snapshot, result.changed
     rows = result._count
     if result.kind != "read":
         table = result._page.table

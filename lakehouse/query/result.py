@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -17,11 +18,16 @@ if TYPE_CHECKING:
     import pandas
     import polars
 
-    from lakehouse.catalog.attach import Database
-
 T = TypeVar("T")
 
 PAGE_ROWS = 20
+
+
+class Connections(Protocol):
+    """Where a result gets a DuckDB to make frames and files with: the `Database` of a lake is one."""
+
+    def cursor(self, *, schema: bool = True) -> duckdb.DuckDBPyConnection: ...
+    def lent(self, *, schema: bool = True) -> AbstractContextManager[duckdb.DuckDBPyConnection]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,7 @@ class Result:
         page: Rows,
         source: Source | None,
         max_rows: int,
-        database: Database,
+        database: Connections,
         explain: Callable[[bool], str],
         kind: str = "read",
         cached: bool = False,

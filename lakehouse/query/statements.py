@@ -112,7 +112,11 @@ class Parser:
                 row = self._connection.execute(f"SELECT json_serialize_sql({literal(text)})").fetchone()
             if len(self._shapes) >= _SHAPES_KEPT:
                 self._shapes.clear()
-            self._shapes[text] = shape = _shape(msgspec.json.decode(row[0]) if row else {})
+            try:
+                document = msgspec.json.decode(row[0]) if row else {}
+            except msgspec.DecodeError:  # DuckDB writes a number too large for a DOUBLE, such as 1e400, as Infinity
+                document = {}
+            self._shapes[text] = shape = _shape(document)
             return shape
 
     def close(self) -> None:

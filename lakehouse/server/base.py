@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import CancelledError
 from functools import partial
 from http.client import responses
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from jupyter_server.base.handlers import JupyterHandler
@@ -18,25 +18,23 @@ from tornado import web
 from tornado.iostream import StreamClosedError
 
 from lakehouse.auth import DEVELOPMENT, Principal
-from lakehouse.errors import LakehouseError, RequestInvalid
+from lakehouse.errors import LakehouseError, RequestInFlight, RequestInvalid
 from lakehouse.server.body import Body
-from lakehouse.server.routing import METHODS, SCOPES, Answer, Call, Label, Route, decoded_body, decoded_query
+from lakehouse.server.once import REPLAYED, performed
+from lakehouse.server.routing import METHODS, SCOPES, Answer, Call, Label, Route, decoded_body, decoded_query, encoded
 from lakehouse.server.service import Service, address_of, log
 
+T = TypeVar("T")
 JSON_LIMIT = 16 << 20
 """Bytes of a body that is decoded whole."""
 _DRAIN = 4 << 20  # of a refused body this much is still read, so that the sender gets to read the refusal
-_PATIENCE = 60.0  # seconds
+_HEARING_OUT = 10.0  # seconds for it
+_PATIENCE = 60.0  # seconds between two pieces of a body
+_AS_LONG_AS_IT_COMES = float(1 << 31)  # seconds for a whole body that is worked on as it comes
 _CODES = {
     400: "request_invalid", 401: "unauthenticated", 403: "forbidden", 404: "not_found", 405: "method_not_allowed",
     413: "body_too_large", 415: "media_type_unsupported", 416: "range_invalid", 500: "internal_error",
 }  # fmt: skip
-_encoder = msgspec.json.Encoder(enc_hook=lambda value: value.to_dict() if hasattr(value, "to_dict") else str(value))
-
-
-def encoded(value: Any) -> bytes:
-    """A value as JSON."""
-    return _encoder.encode(value)
 
 
 def problem(status: int, code: str, detail: str, request_id: str, hint: str | None = None) -> dict[str, Any]:
@@ -56,13 +54,20 @@ class Handler(JupyterHandler):
     _error: LakehouseError | web.HTTPError | None = None
     _stream: Body | None = None
     _work: asyncio.Task[Any] | None = None
+    _live: asyncio.Task[Any] | None = None
     _dropped = 0
+    _sent = 0
+    _counted = False
+    _gone = False
+    _dispatched = False
 
     def initialize(self, routes: dict[str, Route], service: Service) -> None:
         self.routes, self.service = routes, service
         self.request_id = uuid.uuid4().hex
         self.set_header("X-Request-Id", self.request_id)
         self._content = bytearray()
+        self._when_gone: list[Callable[[], None]] = []
+        self.service.metrics.begun()
         method = self.request.method or ""
         self.route = routes.get(method) or (routes.get("GET") if method == "HEAD" else None)
 
@@ -84,6 +89,7 @@ class Handler(JupyterHandler):
                 self._refuse(error, close=True)
             else:
                 self._error = error
+                self.request.connection.set_body_timeout(_HEARING_OUT)  # type: ignore[union-attr]
 
     async def _admit(self) -> None:
         await super().prepare()
@@ -91,14 +97,18 @@ class Handler(JupyterHandler):
         if not self.routes:
             raise web.HTTPError(404, "there is no such route")
         if self.route is None:
-            self.set_header("Allow", ", ".join(sorted({*self.routes, *({"HEAD"} if "GET" in self.routes else ())})))
             raise web.HTTPError(405)
         self._query = {name: values for name, values in self.request.query_arguments.items() if name != "token"}
         query = decoded_query(self._query, self.route.query)
+        self.service.admit(self.request)
         self.request.connection.set_max_body_size(1 << 62)  # type: ignore[union-attr] # ours is kept below
         if self.route.streams:
+            self.request.connection.set_body_timeout(_AS_LONG_AS_IT_COMES)  # type: ignore[union-attr]
+        if self.route.streams:
             self._stream = Body(_PATIENCE)
-            self._work = asyncio.ensure_future(self.service.run(partial(self.route.run, self._call(query, None))))
+            self._work = asyncio.ensure_future(
+                self.service.run(partial(performed, self.route, self._call(query, None)), upload=True)
+            )
             self._work.add_done_callback(self._worked)
             return
         if self._length() > JSON_LIMIT:
@@ -168,8 +178,16 @@ class Handler(JupyterHandler):
     def on_connection_close(self) -> None:
         if self._stream is not None:
             self._stream.end(RequestInvalid("the sender went away before the end of the body"))
+        self._gone = True
+        if not self._dispatched:  # the body never came to its end, so nobody will answer
+            self._count("closed")
+        for work in self._when_gone:
+            self.service.soon(work)
+        if self._live is not None:
+            self._live.cancel()
 
     async def _dispatch(self, *_: str, **__: str) -> None:
+        self._dispatched = True
         try:
             if self._error is not None:
                 raise self._error
@@ -179,7 +197,7 @@ class Handler(JupyterHandler):
                 return
             assert self.route is not None
             call = self._call(decoded_query(self._query, self.route.query), self._decoded())
-            self._work = asyncio.ensure_future(self.service.run(partial(self.route.run, call)))
+            self._work = asyncio.ensure_future(self._run(partial(performed, self.route, call)))
             await self._finish_work()
         except (LakehouseError, web.HTTPError) as error:
             self._refuse(error)
@@ -195,7 +213,8 @@ class Handler(JupyterHandler):
         except Exception:
             await self._note("internal_error")
             raise
-        await self._note("done")
+        replayed = isinstance(answer, Answer) and REPLAYED in answer.headers
+        await self._note("replayed" if replayed else "done")
         try:
             await self._send(answer)
         except (LakehouseError, web.HTTPError) as error:
@@ -212,6 +231,16 @@ class Handler(JupyterHandler):
         except LakehouseError as error:
             log.error("request %s is not in the journal of writes: %s", self.request_id, error.message)
 
+    def _then(self, work: Callable[[], None]) -> None:
+        """Have something done when the caller goes away, or at once when it has; called in a thread."""
+        self._when_gone.append(work)
+        if self._gone:
+            work()
+
+    def _run(self, work: Callable[[], T]) -> Awaitable[T]:
+        """The result of the route's work, in a thread that is for such."""
+        return self.service.run(work, waits=self.route is not None and self.route.waits)
+
     def _decoded(self) -> Any:
         assert self.route is not None
         if self.route.body is not None and not self._content.strip() and not _required(self.route.body):
@@ -221,7 +250,17 @@ class Handler(JupyterHandler):
     def _call(self, query: Any, body: Any) -> Call:
         path = tuple(map(str, self.path_args))
         creates = self.label in ("write", "admin")
-        return Call(self.service, self.principal, path, query, body, self._stream, self.request.headers, creates)
+        return Call(
+            self.service,
+            self.principal,
+            path,
+            query,
+            body,
+            self._stream,
+            self.request.headers,
+            creates,
+            self._then,
+        )
 
     async def _send(self, answer: Any) -> None:
         if not isinstance(answer, Answer):
@@ -229,6 +268,9 @@ class Handler(JupyterHandler):
         self.set_status(answer.status)
         if answer.chunks is not None:
             await self._stream_out(answer, answer.chunks)
+            return
+        if answer.live is not None:
+            await self._stream_live(answer, answer.live)
             return
         for name, value in answer.headers.items():
             self.set_header(name, value)
@@ -238,17 +280,18 @@ class Handler(JupyterHandler):
         self.set_header("Content-Type", "application/json")
         await self.finish(await self.service.run(partial(encoded, answer.value)))
 
-    async def _stream_out(self, answer: Answer, chunks: Iterator[bytes]) -> None:
+    async def _stream_out(self, answer: Answer[Any], chunks: Iterator[bytes]) -> None:
         for name, value in answer.headers.items():
             self.set_header(name, value)
         try:
             if self.request.method != "HEAD":
-                while (chunk := await self.service.run(lambda: next(chunks, None))) is not None:
+                while (chunk := await self._run(lambda: next(chunks, None))) is not None:
                     self.write(chunk)
                     await self.flush()
             await self.finish()
         except StreamClosedError:
             log.info("the reader of %s went away", self.request_id)
+            self._count("closed")
         except Exception as error:
             if not self._headers_written:
                 raise
@@ -257,6 +300,26 @@ class Handler(JupyterHandler):
             close = getattr(chunks, "close", None)
             if close is not None:
                 await self.service.run(close)
+
+    async def _stream_live(self, answer: Answer, live: AsyncIterator[bytes]) -> None:
+        """Write until the reader goes away, the server stops, or there is an end after all."""
+        for name, value in answer.headers.items():
+            self.set_header(name, value)
+        self._live = asyncio.current_task()
+        try:
+            if self.request.method != "HEAD":
+                async for chunk in live:
+                    self.write(chunk)
+                    await self.flush()
+            await self.finish()
+        except (StreamClosedError, asyncio.CancelledError):
+            log.info("the listener of %s went away", self.request_id)
+            self._auto_finish = False
+        except Exception as error:
+            self._break_off(error)
+        finally:
+            self._live = None
+            await live.aclose()  # type: ignore[attr-defined]
 
     def _refuse(self, error: LakehouseError | web.HTTPError, *, close: bool = False) -> None:
         """Answer with an error; `close` says that the rest of the body is not read, so the connection ends."""
@@ -269,6 +332,8 @@ class Handler(JupyterHandler):
         else:
             status, code, detail, hint = error.status, error.code, error.message, error.hint
         self.clear_problem_headers(status)
+        if isinstance(error, RequestInFlight):
+            self.set_header("Retry-After", "1")
         if close:
             self.set_header("Connection", "close")
         self.set_status(status)
@@ -281,6 +346,7 @@ class Handler(JupyterHandler):
         self._auto_finish = False
         with contextlib.suppress(Exception):
             self.request.connection.detach().close()  # type: ignore[union-attr]
+        self._count("closed")
 
     def clear_problem_headers(self, status: int) -> None:
         """What an error says in headers."""
@@ -288,6 +354,8 @@ class Handler(JupyterHandler):
             self.clear_header(name)
         if status == 401:
             self.set_header("WWW-Authenticate", "Bearer")
+        if status == 405:
+            self.set_header("Allow", ", ".join(sorted({*self.routes, *({"HEAD"} if "GET" in self.routes else ())})))
         if status in (429, 503):
             self.set_header("Retry-After", "5")
 
@@ -305,6 +373,26 @@ class Handler(JupyterHandler):
         self.clear_problem_headers(status_code)
         self.set_header("Content-Type", "application/problem+json")
         self.finish(encoded(problem(status_code, code, detail, self.request_id)))
+
+    def write(self, chunk: Any) -> None:
+        """As Tornado does, and count it."""
+        self._sent += len(chunk)
+        super().write(chunk)
+
+    def on_finish(self) -> None:
+        """The answer has gone out."""
+        super().on_finish()
+        self._count(str(self.get_status()))
+
+    def _count(self, status: str) -> None:
+        """Count the request, once; `closed` when it broke off."""
+        if self._counted:
+            return
+        self._counted = True
+        method = self.request.method if self.request.method in METHODS else "other"
+        path = next((route.path for route in self.routes.values()), "none")
+        received = self._dropped + (len(self._content) if self._stream is None else self._stream.size)
+        self.service.metrics.ended(str(method), path, status, self.request.request_time(), received, self._sent)
 
     def compute_etag(self) -> None:
         """Routes say themselves what an ETag is."""

@@ -23,6 +23,7 @@ from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.server.base import Handler
 from lakehouse.server.gate import Gate, Refusal
 from lakehouse.server.identity import LakehouseIdentityProvider
+from lakehouse.server.lobby import Lobby
 from lakehouse.server.routes import health
 from lakehouse.server.routes.all import ROUTES
 from lakehouse.server.routing import BASE, audited
@@ -65,7 +66,8 @@ def _load_jupyter_server_extension(serverapp: Any) -> None:
     ]
     handlers.append((f"{base}/lakehouse(?:/.*)?", Handler, {"routes": {}, **arguments}))
     web_app.add_handlers(".*", handlers)
-    web_app.default_router.rules.insert(0, Rule(Gate(service, base), Refusal))
+    gate = Gate(service, base)
+    web_app.default_router.rules.insert(0, Rule(gate, Refusal))
     audit(web_app.default_router.rules, f"{base}/lakehouse")
     secret = web_app.settings["cookie_secret"]
     secret = secret if isinstance(secret, bytes) else str(secret).encode()
@@ -76,10 +78,27 @@ def _load_jupyter_server_extension(serverapp: Any) -> None:
         web_app.settings["cookie_secret"] = sealed.digest()  # cookies made with other tokens no longer fit
 
     seal()
-    service.on_reload = seal
+
+    def reloaded() -> None:
+        seal()
+        serverapp.io_loop.add_callback(gate.end_sockets)  # they were let in with the tokens and addresses of before
+
+    service.on_reload = reloaded
     listen_to_hangup(service, serverapp)
+    serverapp.io_loop.add_callback(open_lobby, serverapp)  # the server is made after this, and listens after that
     talk(serverapp.log)
+    held = service.protection
+    log.info("SQL over HTTP: protection %s: %s", held.level, held.reason)
     atexit.register(service.close)
+
+
+@stops_the_start
+def open_lobby(serverapp: Any) -> None:
+    """Let nobody keep others out by waiting."""
+    server = getattr(serverapp, "_http_server", None)  # there is none where somebody else listens
+    if server is not None:
+        serverapp.lakehouse_service.lobby = lobby = Lobby()
+        lobby.watch(server)
 
 
 def check_files(app: Any) -> None:

@@ -1,25 +1,31 @@
-"""What stands in front of every route of the server, Jupyter's own and those of other extensions: two refusals."""
+"""What stands in front of every route of the server, Jupyter's own and those of other extensions: the refusals."""
 
 from __future__ import annotations
 
 import uuid
 from typing import Any, ClassVar
+from weakref import WeakSet
 
 from tornado import web
 from tornado.httputil import HTTPServerRequest
+from tornado.iostream import IOStream
 from tornado.routing import Matcher
 
-from lakehouse.server.base import encoded, problem
-from lakehouse.server.routing import METHODS
+from lakehouse.server.base import problem
+from lakehouse.server.routing import METHODS, encoded
 from lakehouse.server.service import Service, address_of, log
 from lakehouse.tokens import bearer
+
+_PASSED_ON = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "Via")
+"""What proxies say. Behind one, everybody comes from this machine, so that "only this machine" would be anybody."""
 
 
 class Gate(Matcher):
     """Matches what must not pass, whatever it asks for; as the first rule of the router it sees every request.
 
-    That is what comes from an address that is not allowed, and what has a token of the lake for a route that is not
-    the lake's: it must not open kernels, files or terminals, whatever their own handlers ask for.
+    That is what comes from an address that is not allowed, what a proxy passed on to a server without a token, and
+    what has a token of the lake for a route that is not the lake's: it must not open kernels, files or terminals,
+    whatever their own handlers ask for.
 
     Args:
         service: the lake behind the server.
@@ -28,6 +34,7 @@ class Gate(Matcher):
 
     def __init__(self, service: Service, base: str) -> None:
         self._service = service
+        self._sockets: WeakSet[IOStream] = WeakSet()
         self._ours = (f"{base}/lakehouse/", f"{base}/health")
 
     def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
@@ -36,11 +43,23 @@ class Gate(Matcher):
         if not guard.admits(address)[0]:
             log.warning("refused the address %s", address[:60])
             return {"target_kwargs": {"detail": "this address is not allowed"}}
+        if not guard.has_token and any(name in request.headers for name in _PASSED_ON):
+            log.warning("refused what a proxy passed on: no token is configured")
+            return {"target_kwargs": {"detail": "a proxy stands in front of a server without a token"}}
         if guard.has_token and not request.path.startswith(self._ours):
             header = bearer(request.headers.get("Authorization"))
             if any(guard.identify(token) for token in (header, *request.query_arguments.get("token", ())) if token):
                 return {"target_kwargs": {"detail": "a token of the lake opens the lake's routes only"}}
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            self._sockets.add(request.connection.stream)  # type: ignore[union-attr] # of HTTP/1, the only one there is
+        if not request.path.startswith(self._ours):
+            self._service.admit(request)  # Jupyter finds out itself who it is
         return None
+
+    def end_sockets(self) -> None:
+        """End every open websocket: whoever still may opens another one. Called on the event loop."""
+        for stream in list(self._sockets):
+            stream.close()
 
 
 class Refusal(web.RequestHandler):

@@ -13,10 +13,13 @@ from lakehouse.errors import LakeUnusable
 from lakehouse.folder import exists, folder_of
 from lakehouse.server.stop import stops_the_start
 
+_BODY = 1 << 20  # bytes
 _CONFIG = Path(__file__).with_name("config")
 
 
-def arguments(ip: str, port: int, *, hostnames: Sequence[str], browser: bool, files: str | None) -> list[str]:
+def arguments(
+    ip: str, port: int, *, hostnames: Sequence[str], browser: bool, files: str | None, lab: bool
+) -> list[str]:
     """The command line of the server.
 
     Args:
@@ -25,9 +28,13 @@ def arguments(ip: str, port: int, *, hostnames: Sequence[str], browser: bool, fi
         hostnames: further names that it is reached by, such as that of a proxy in front.
         browser: open the browser.
         files: the folder whose notebooks and files are served to whoever is logged in; None: the current one.
+        lab: with JupyterLab, which sends whole notebooks.
     """
     names = [f"--ServerApp.local_hostnames={name}" for name in ("localhost", *hostnames)] if hostnames else []
+    # Jupyter keeps a body in memory before it asks whose it is; the lake's routes have limits of their own.
+    small = [] if lab else [f"--ServerApp.max_body_size={_BODY}"]
     return [
+        *small,
         f"--ServerApp.ip={ip}",
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",

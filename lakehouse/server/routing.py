@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -17,12 +17,19 @@ if TYPE_CHECKING:
     from lakehouse.server.body import Body
     from lakehouse.server.service import Service
 
+T = TypeVar("T")
 BASE = "/lakehouse/v1"
 Label = Literal["public", "read", "write", "admin"]
 SCOPES: dict[Label, Scope] = {"read": "read", "write": "write", "admin": "write"}
 """The scope that a label asks for; `admin` says that more than rows may go. `public` asks for nothing."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _HOLE = re.compile(r"\{(\w+)(\.\.\.)?\}")
+_encoder = msgspec.json.Encoder(enc_hook=lambda value: value.to_dict() if hasattr(value, "to_dict") else str(value))
+
+
+def encoded(value: Any) -> bytes:
+    """A value as JSON."""
+    return _encoder.encode(value)
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):
@@ -46,6 +53,11 @@ class Call:
     headers: Mapping[str, str]
     creates: bool
     """Whether the lake may be made by this call."""
+    gone: Callable[[Callable[[], None]], None] = lambda _: None
+    """Takes what is to be done, in a thread, when the caller goes away before the end."""
+    name: Callable[[], str | None] = lambda: None
+    """Gives the name under which this very request is known when it has an `Idempotency-Key`; asked for once the body
+    is read and before anything is done, it is noted with what is committed. See `once`."""
 
     @property
     def lake(self) -> Lakehouse:
@@ -54,15 +66,17 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Generic[T]):
     """What goes back, when it is more than a value."""
 
-    value: Any = None
+    value: T
     """Written as JSON; unused when there are chunks."""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     chunks: Iterator[bytes] | None = None
     """A body that is written as it is made; its type stands in the headers."""
+    live: AsyncIterator[bytes] | None = None
+    """A body without an end, on the event loop: while it has nothing to say, no thread waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +88,27 @@ class Route:
     """Below the base, with holes: `/tables/{table}`; `{key...}` takes slashes as well."""
     label: Label
     run: Callable[[Call], Any]
-    """Runs in a thread; what it returns is an `Answer` or becomes JSON."""
+    """Runs in a thread; what it returns is an `Answer` or becomes JSON. The description of the API has its type."""
     query: type[msgspec.Struct] = Nothing
     body: type[Any] | None = None
     """What the JSON body is decoded to; None: the body must be empty."""
     streams: bool = False
     """Whether the body is handed on as it comes instead."""
+    statuses: tuple[int, ...] = (200,)
+    """With what it answers when it is not refused."""
+    media: tuple[str, ...] = ("application/json",)
+    """The types of what it answers."""
+    gives: type[Any] | None = None
+    """What its JSON is, where it writes that itself piece by piece."""
+    waits: bool = False
+    """Whether it may take long, and so has threads of its own to wait in."""
+    refuses: tuple[type[LakehouseError], ...] = ()
+    """The errors, with all below them in the tree, that it may answer with, beyond those of its shape."""
+    reads: tuple[str, ...] = ()
+    """The headers of a request that mean something to it."""
+    counts_once: Literal["sure", "unsure"] | None = None
+    """Whether an `Idempotency-Key` is honoured; `sure` when what it commits carries the request's name, so that after
+    a crash it can simply be run again; `unsure` when then nobody knows whether it was done, and it is told so."""
 
     def pattern(self) -> str:
         """The path as a regular expression."""

@@ -8,22 +8,30 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lakehouse import config
-from lakehouse.auth import Attempts, Guard
+from lakehouse.auth import Attempts, Guard, is_loopback
 from lakehouse.errors import ConfigError, TooManyAttempts, Unauthenticated
 from lakehouse.folder import exists, folder_of
 from lakehouse.lake import open
+from lakehouse.query.sandbox.confine import Protection, protection
+from lakehouse.server.asked import Register
 from lakehouse.server.audit import Audit
+from lakehouse.server.metrics import Metrics
+from lakehouse.server.once import Requests
 from lakehouse.tokens import environment_names
 
 if TYPE_CHECKING:
     from lakehouse.lake import Lakehouse
+    from lakehouse.server.lobby import Lobby
 
 T = TypeVar("T")
 _THREADS = 64
+_WAITING = 32
+"""Threads for what may take long: however many such requests there are, the others find a thread."""
 log = logging.getLogger("lakehouse.server")
 
 
@@ -46,9 +54,18 @@ class Service:
         self.on_reload: Callable[[], None] = lambda: None
         self._lake: Lakehouse | None = None
         self._opening = threading.Lock()
+        self.lobby: Lobby | None = None
+        """Where connections wait; None: another one's server is used."""
         self.audit = Audit(self.folder)
         """The journal of writes."""
+        self.requests = Requests(self.folder)
+        """What `Idempotency-Key`s stand for."""
+        self.metrics = Metrics(self)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="lakehouse-http")
+        self._uploads = ThreadPoolExecutor(_THREADS, thread_name_prefix="lakehouse-upload")
+        self._waiting = ThreadPoolExecutor(_WAITING, thread_name_prefix="lakehouse-http-waiting")
+        self.asked = Register()
+        """The SQL under way."""
         self._kept: dict[str, str] = {}
         self.guard = self._read()
         # Kernels and terminals inherit the environment: the tokens in it are kept here instead.
@@ -100,9 +117,31 @@ class Service:
                 self._lake = open(self.folder, read_only=missing, settings={"query": {"progress": False}})
             return self._lake
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """The result of `work`, run in a thread: nothing that waits runs on the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+    @cached_property
+    def protection(self) -> Protection:
+        """What holds SQL from strangers on this machine."""
+        return protection(config.load(self.folder).query.sandbox)
+
+    @property
+    def sql_served(self) -> bool:
+        """Whether SQL is: the gate alone will do for this machine only."""
+        level = self.protection.level
+        return level == "full" or (level == "gate-only" and is_loopback(self.host))
+
+    async def run(self, work: Callable[[], T], *, waits: bool = False, upload: bool = False) -> T:
+        """The result of `work`, run in a thread: nothing that waits runs on the event loop.
+
+        Args:
+            work: what is done.
+            waits: it may take long.
+            upload: it waits for a body, so its sender says how long it takes; it has no thread that others need.
+        """
+        pool = self._uploads if upload else self._waiting if waits else self._pool
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
+
+    def soon(self, work: Callable[[], None]) -> None:
+        """Have something done in a thread, for which nobody waits."""
+        self._pool.submit(work)
 
     def refused(self, address: str, error: Unauthenticated | TooManyAttempts, request: str) -> None:
         """Count and log a wrong token; the token itself goes nowhere."""
@@ -112,9 +151,17 @@ class Service:
             "wrong token from %s (%s; %d in all), request %s", address, which, self.guard.attempts.total, request
         )
 
+    def admit(self, request: Any) -> None:
+        """Say that a request is one that may take its time."""
+        if self.lobby is not None:
+            self.lobby.leave(getattr(request.connection, "stream", None))
+
     def close(self) -> None:
         """Stop the threads and close the lake."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for asked in self.asked.running():
+            asked.cancel()
+        for pool in (self._pool, self._waiting, self._uploads):
+            pool.shutdown(wait=False, cancel_futures=True)
         if self._lake is not None:
             self._lake.close()
             self._lake = None

@@ -123,11 +123,18 @@ class ObjectStore(ABC):
         """
 
     @abstractmethod
-    def delete(self, key: str) -> bool:
+    def delete(self, key: str, *, if_match: str | None = None) -> bool:
         """Remove an object for good; as in S3 it is no error if there is none.
+
+        Args:
+            key: its name.
+            if_match: remove it only if it has this etag.
 
         Returns:
             whether there was one.
+
+        Raises:
+            PreconditionFailed: `if_match` does not hold; also when there is no object.
         """
 
     def get(self, key: str) -> bytes:
@@ -207,8 +214,8 @@ def check_conditions(*, if_absent: bool, if_match: str | None) -> None:
         raise LakehouseError("if_absent and if_match exclude each other", hint="give one of them")
 
 
-def require(key: str, etag: str | None, *, if_absent: bool, if_match: str | None) -> None:
-    """Refuse a put whose condition does not hold; `etag` is that of the object there, None when there is none.
+def require(key: str, etag: str | None, *, if_absent: bool = False, if_match: str | None) -> None:
+    """Refuse a put or delete whose condition does not hold; `etag` is that of the object there, None when there is none.
 
     Raises:
         PreconditionFailed: it does not hold.
@@ -218,7 +225,7 @@ def require(key: str, etag: str | None, *, if_absent: bool, if_match: str | None
     if if_match is not None and etag != if_match:
         now = "it is gone" if etag is None else f"its etag is {etag}"
         raise PreconditionFailed(
-            f"'{key}' is not the object that if_match names: {now}", hint="read it again, then put with the new etag"
+            f"'{key}' is not the object that if_match names: {now}", hint="read it again, then try with the new etag"
         )
 
 

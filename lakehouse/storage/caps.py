@@ -40,8 +40,8 @@ class _Front(ObjectStore):
     def list(self, prefix: str = "", limit: int = 1000, after: str | None = None) -> Listing:
         return self.store.list(prefix, limit, after)
 
-    def delete(self, key: str) -> bool:
-        return self.store.delete(key)
+    def delete(self, key: str, *, if_match: str | None = None) -> bool:
+        return self.store.delete(key, if_match=if_match)
 
     def fetch(self, key: str, folder: Path) -> Path:
         return self.store.fetch(key, folder)
@@ -95,7 +95,7 @@ class ReadOnlyStore(_Front):
         """Refused with LakeReadOnly."""
         self._refuse()
 
-    def delete(self, key: str) -> bool:
+    def delete(self, key: str, *, if_match: str | None = None) -> bool:
         """Refused with LakeReadOnly."""
         self._refuse()
 

@@ -147,7 +147,7 @@ class LocalStore(ObjectStore):
                         continue  # deleted since its folder was seen, or nothing that a put has made
         return found
 
-    def delete(self, key: str) -> bool:
+    def delete(self, key: str, *, if_match: str | None = None) -> bool:
         """See `ObjectStore.delete`.
 
         Raises:
@@ -158,11 +158,13 @@ class LocalStore(ObjectStore):
             try:
                 with self._tree.changing(path) as folder:
                     there = versions(folder)
+                    require(key, _hash(there[-1]) if there else None, if_match=if_match)
                     for name in there:  # the oldest first: none may come to light again
                         os.unlink(name, dir_fd=folder)
                         os.fsync(folder)
                     return bool(there)
             except FileNotFoundError:
+                require(key, None, if_match=if_match)
                 return False
 
     def fetch(self, key: str, folder: Path) -> Path:

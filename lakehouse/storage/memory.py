@@ -58,10 +58,11 @@ class MemoryStore(ObjectStore):
         found = sorted(key for key in keyed if key.startswith(start) and key > behind)
         return [keyed[key] for key in found[:limit]]
 
-    def delete(self, key: str) -> bool:
+    def delete(self, key: str, *, if_match: str | None = None) -> bool:
         """See `ObjectStore.delete`."""
         with self._lock:
-            return self._objects.pop(check_key(key), None) is not None
+            require(check_key(key), self._etag(key), if_match=if_match)
+            return self._objects.pop(key, None) is not None
 
     def _find(self, key: str) -> tuple[ObjectInfo, bytes]:
         try:

@@ -16,6 +16,7 @@ from lakehouse.storage.local import LocalStore
 from lakehouse.storage.memory import MemoryStore
 
 STORES = {
+    "remote": None,
     "local": LocalStore,
     "memory": lambda _folder: MemoryStore(),
     "capped local": lambda folder: CappedStore(LocalStore(folder), {"small/": 10}, 50 << 20),
@@ -25,7 +26,12 @@ STORES = {
 
 @pytest.fixture(params=STORES)
 def store(request, tmp_path):
-    return STORES[request.param](tmp_path / "objects")
+    if request.param != "remote":
+        return STORES[request.param](tmp_path / "objects")
+    remote = request.getfixturevalue("client").storage
+    for info in remote.list():
+        remote.delete(info.key)
+    return remote
 
 
 def keys(store, *args, **kwargs):
@@ -177,6 +183,13 @@ def test_an_empty_store(store, tmp_path):
 def test_delete(store):
     for key in ("a", "a/b", "a/b/c"):
         store.put(key, key.encode())
+    with pytest.raises(PreconditionFailed, match="its etag is"):
+        store.delete("a/b", if_match="another")
+    assert store.delete("a/b", if_match=store.head("a/b").etag) is True
+    for gone in ("a/b", "never/there"):
+        with pytest.raises(PreconditionFailed, match="it is gone"):
+            store.delete(gone, if_match="another")
+    store.put("a/b", b"again")
     assert store.delete("a/b") is True
     assert store.delete("a/b") is False
     with pytest.raises(ObjectNotFound):

@@ -208,6 +208,25 @@ def test_the_allowlist_and_the_token_hold_for_websockets(server, jupyter):
     assert opened({"Cookie": cookie, **bearer(PRIMARY)}) == 403
 
 
+def test_a_rotation_ends_open_websockets(server, jupyter):
+    """Who was let in with a cookie of before is asked again; the kernel runs on."""
+    cookie = "; ".join(f"{one.name}={one.value}" for one in jupyter.cookies.jar)
+    kernel = jupyter.post("/api/kernels", headers={"X-XSRFToken": jupyter.cookies["_xsrf"]}, json={}).json()["id"]
+    url = f"ws://127.0.0.1:{server.port}/api/kernels/{kernel}/channels"
+
+    async def ended():
+        socket = await websocket_connect(HTTPRequest(url, headers={"Cookie": cookie}))
+        loop = asyncio.get_running_loop()
+        assert (await loop.run_in_executor(None, server.call, "POST", "/admin/reload")).status_code == 200
+        while await asyncio.wait_for(socket.read_message(), 60) is not None:
+            pass  # what the kernel had said before
+        again = await websocket_connect(HTTPRequest(url, headers={"Cookie": cookie}))
+        again.close()
+
+    asyncio.run(ended())
+    assert kernel in [one["id"] for one in jupyter.get("/api/kernels").json()]
+
+
 def test_kernels_do_not_get_the_tokens(server, jupyter):
     """Asked in a kernel itself: its environment has the lake, and no token."""
     cookie = "; ".join(f"{one.name}={one.value}" for one in jupyter.cookies.jar)

@@ -1,8 +1,10 @@
 """Each noun over HTTP, beside the same lake opened here: what one says, the other says too."""
 
+import base64
 import hashlib
 import io
 import json
+import re
 import socket
 import threading
 import time
@@ -10,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from serving import PRIMARY, TOKENS, V1, Server, bearer, problem
+from prometheus_client.parser import text_string_to_metric_families
+from serving import PRIMARY, READER, TOKENS, V1, Server, bearer, problem
 
 import lakehouse
 from lakehouse.server.routes.all import ROUTES
@@ -180,6 +183,13 @@ def test_conditions(ask, server):
         == "request_invalid"
     )
     assert server.call("GET", "/storage/cond").content == b"2"
+    for headers, status in [
+        ({"If-Match": etag}, 412), ({"If-Match": f"{etag}, {newer}"}, 400), ({"If-None-Match": "*"}, 400),
+        ({"If-Match": newer}, 204), ({"If-Match": newer}, 412), ({"If-Match": "*"}, 412), ({}, 204),
+    ]:  # fmt: skip
+        assert server.call("DELETE", "/storage/cond", headers=headers).status_code == status, headers
+    ask("PUT", "/storage/cond", 201, content=b"3")
+    assert server.call("DELETE", "/storage/cond", headers={"If-Match": "*"}).status_code == 204
 
 
 def test_a_put_past_its_cap_ends_while_it_streams(ask, server, here):
@@ -376,8 +386,6 @@ def test_traces_in_and_out(ask, server, here):
         ("GET", "/tables/" + "x" * 5000, None, 404, "table_not_found", ""),
         ("GET", "/tables/%22%3B%20DROP%20TABLE%20flights", None, None, None, ""),
         ("GET", "/tables/a.b.c.d", None, None, None, ""),
-        ("POST", "/query", b'{"sql": "SELECT 1"}', 404, "not_found", ""),
-        ("POST", "/statements", b'{"sql": "DROP TABLE flights"}', 404, "not_found", ""),
     ],
 )
 def test_no_input_is_an_error_of_the_server(server, method, path, body, status, code, says):
@@ -403,12 +411,10 @@ def test_bodies_of_another_type_or_too_large(server):
     assert server.call("GET", "/whoami").status_code == 200
 
 
-def test_ready_says_what_answers_and_why_there_is_no_sql(ask):
+def test_ready_says_what_answers(ask):
     found = ask("GET", "/ready")
     assert found["status"] == "ready"
     assert all(part["ok"] for part in found["checks"].values())
-    assert found["sql"]["ok"] is False
-    assert "cannot write the lake" in found["sql"]["why"]
 
 
 def test_writes_are_written_down_with_what_came_of_them(ask, server, here):
@@ -442,6 +448,80 @@ def test_the_description_is_that_of_what_is_served(ask):
     assert schemas["New"]["additionalProperties"] is False
     limit = next(one for one in found["paths"]["/snapshots"]["get"]["parameters"] if one["name"] == "limit")
     assert limit["schema"] == {"type": "integer", "minimum": 1, "maximum": 10_000}
+
+
+def test_the_description_as_a_page_needs_nothing_from_elsewhere(server):
+    page = server.call("GET", "/docs")
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    policy = page.headers["Content-Security-Policy"]
+    style = page.text.partition("<style>")[2].partition("</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}'")
+    assert not re.search(r"<script|<link|<img|https?://|url\(", page.text)
+    for route in ROUTES:
+        assert f"<code>{route.path.replace('...}', '}')}</code>" in page.text
+    anchors = set(re.findall(r'id="([^"]+)"', page.text))
+    assert set(re.findall(r'href="#([^"]+)"', page.text)) <= anchors
+
+
+def test_metrics_count_what_was_asked(server):
+    def figures():
+        text = server.call("GET", "/metrics", token=READER)
+        assert text.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        families = {one.name: one for one in text_string_to_metric_families(text.text)}
+        return {(s.name, *sorted(s.labels.items())): s.value for one in families.values() for s in one.samples}
+
+    def of(found, name, **labels):
+        return found.get((name, *sorted(labels.items())), 0)
+
+    put = {"method": "PUT", "route": "/storage/{key...}"}
+    before = figures()
+    server.call("PUT", "/storage/counted", content=b"x" * 1000)
+    server.call("GET", "/storage/counted")
+    server.call("GET", "/no/such/route", token="wrong-token-0000000")
+    after = figures()
+    assert of(after, "lakehouse_http_requests_total", **put, status="201") == 1 + of(
+        before, "lakehouse_http_requests_total", **put, status="201"
+    )
+    got = {"method": "GET", "route": "/storage/{key...}"}
+    for name, labels, more in [
+        ("lakehouse_http_received_bytes_total", put, 1000), ("lakehouse_http_sent_bytes_total", got, 1000),
+        ("lakehouse_http_request_seconds_count", put, 1), ("lakehouse_auth_failures_total", {}, 1),
+    ]:  # fmt: skip
+        assert of(after, name, **labels) == of(before, name, **labels) + more, name
+    assert of(after, "lakehouse_http_requests_in_flight") == 1, "this very one"
+    assert of(after, "lakehouse_up") == 1
+    assert of(after, "lakehouse_snapshot_id") > 0
+    assert of(after, "lakehouse_journal_bytes", journal="server/writes.jsonl") > 0
+
+
+def test_an_idempotency_key_over_http(ask, server, here):
+    """The answer is given again, another request refused, one that is under way told to wait."""
+    headers = {"Idempotency-Key": "over-http-1", "Content-Type": "text/csv"}
+    path = "/ingest?table=keyed&force=true"
+    first = server.call("POST", path, content="id\n1\n", headers=headers)
+    again = server.call("POST", path, content="id\n1\n", headers=headers)
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert again.content == first.content
+    assert ("Idempotent-Replayed" in first.headers, again.headers["Idempotent-Replayed"]) == (False, "true")
+    assert ask("POST", path, 422, content="id\n2\n", headers=headers)["code"] == "idempotency_key_reused"
+    assert here.catalog.table("keyed").row_count == 1
+    newest = ask("GET", "/admin/writes?limit=3")["writes"]
+    assert [one["outcome"] for one in newest] == ["idempotency_key_reused", "replayed", "done"]
+    with socket.create_connection(("127.0.0.1", server.port)) as slow:
+        head = f"POST {V1}{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {PRIMARY}\r\n"
+        head += "Idempotency-Key: over-http-2\r\nContent-Type: text/csv\r\nContent-Length: 5\r\n\r\n"
+        slow.sendall(head.encode() + b"id\n")
+        headers["Idempotency-Key"] = "over-http-2"
+        end = time.monotonic() + 30
+        while (found := server.call("POST", path, content=b"", headers=headers)).status_code != 409:
+            assert time.monotonic() < end, found.text
+        problem(found, 409, "request_in_flight")
+        assert found.headers["Retry-After"] == "1"
+        slow.sendall(b"3\n")
+        assert b"200 OK" in slow.recv(4096)
+    assert ask("POST", path, content="id\n3\n", headers=headers)["rows"] == 1
+    assert here.catalog.table("keyed").row_count == 2
 
 
 def test_the_history_of_queries(ask, here):

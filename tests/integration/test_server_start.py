@@ -125,6 +125,10 @@ def test_without_a_token_this_machine_is_served_and_no_page_of_another_site(tmp_
             {"Sec-Fetch-Site": "cross-site"},
             {"Sec-Fetch-Site": "same-site"},
             {"Host": "rebound.example"},
+            {"X-Forwarded-For": "127.0.0.1"},  # behind a proxy everybody seems to be this machine
+            {"X-Real-IP": "127.0.0.1"},
+            {"Forwarded": "for=127.0.0.1"},
+            {"Via": "1.1 proxy"},
         ):
             for method, path in (("GET", "/tables"), ("PUT", "/storage/a"), ("DELETE", "/storage/a")):
                 problem(server.call(method, path, token=None, headers=headers), 403)

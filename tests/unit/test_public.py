@@ -10,6 +10,7 @@ import lakehouse
 
 def test_public_names_are_these():
     assert lakehouse.__all__ == [
+        "Client",
         "Column",
         "Lakehouse",
         "LakehouseError",
@@ -19,6 +20,7 @@ def test_public_names_are_these():
         "Snapshot",
         "Table",
         "__version__",
+        "connect",
         "load_ipython_extension",
         "open",
         "restore",
@@ -32,8 +34,8 @@ def test_every_public_name_is_there_and_listed():
 
 
 def test_other_names_are_not():
-    with pytest.raises(AttributeError, match="no attribute 'connect'"):
-        lakehouse.connect  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'disconnect'"):
+        lakehouse.disconnect  # noqa: B018
 
 
 def test_import_loads_no_heavy_library():
@@ -42,7 +44,7 @@ def test_import_loads_no_heavy_library():
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     )
     assert "lakehouse" in loaded
-    assert not loaded & {"pandas", "pyarrow", "sqlglot", "papermill", "duckdb", "numpy", "IPython", "msgspec"}
+    assert not loaded & {"pandas", "pyarrow", "sqlglot", "papermill", "duckdb", "numpy", "IPython", "msgspec", "httpx"}
 
 
 def test_import_touches_no_file(tmp_path):

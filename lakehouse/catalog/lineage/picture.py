@@ -28,8 +28,17 @@ _COLORS = {  # fill, border
     "notebook": ("#f3e8fd", "#8449c0"),
     "script": ("#f3e8fd", "#8449c0"),
     "unknown": ("#fdeaea", "#c0392b"),
-}
+    "sql": ("#e8f0fe", "#3b6fd4"),
+    "ingest": ("#fdf3dc", "#b7860b"),
+    "python": ("#f3e8fd", "#8449c0"),
+    "done": ("#e6f6ea", "#2b8a3e"),
+    "skipped": ("#e6f6f3", "#1d8a78"),
+    "failed": ("#fdeaea", "#c0392b"),
+    "timeout": ("#fdeaea", "#c0392b"),
+    "interrupted": ("#fdeaea", "#c0392b"),
+}  # of nodes of a lineage, of modes of a workflow, and of what came of them
 _OTHER = ("#f1f3f5", "#6c757d")
+_UNTOLD = ("ran", "then")  # the broken line, and the line, say it
 _BACK = 18  # between the ways of edges that go back to an earlier layer, below everything else
 _Layers = list[list[str]]
 _Ends = tuple[str, str]
@@ -37,8 +46,8 @@ _Routes = dict[_Ends, list[str]]
 _Places = dict[str, tuple[float, float]]
 
 
-def svg(lineage: Lineage) -> str:
-    """The picture."""
+def svg(lineage: Lineage, about: str | None = None) -> str:
+    """The picture; `about` is what it is called for who cannot see it."""
     nodes, edges = folded(lineage)
     known = {node.id: node for node in nodes}
     layers, routes, closing = _layers(nodes, edges)
@@ -49,9 +58,10 @@ def svg(lineage: Lineage) -> str:
     height += _BACK * len(back)
     labels: dict[_Ends, list[str]] = defaultdict(list)
     for edge in edges:
-        if edge.operation != "ran":  # the broken line says that
+        if edge.operation not in _UNTOLD:
             labels[edge.source, edge.target].append(caption(edge))
-    about = _text(f"Lineage of {title(lineage.root)}")
+    about = _text(about or f"Lineage of {title(lineage.root)}")
+    solid = {(edge.source, edge.target) for edge in edges if edge.operation != "ran"}
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}"',
         f' font-family="system-ui, -apple-system, sans-serif" font-size="12" role="img" aria-label="{about}">',
@@ -62,7 +72,7 @@ def svg(lineage: Lineage) -> str:
     for ends in [*routes, *closing]:
         route = routes.get(ends, list(ends))
         path, at = _path(route, places, widths, back.get(ends))
-        dash = "" if labels[ends] else ' stroke-dasharray="4 3"'
+        dash = "" if ends in solid else ' stroke-dasharray="4 3"'
         parts.append(
             f'<path d="{path}" fill="none" stroke="#868e96" stroke-width="1.3"{dash} marker-end="url(#lineage-arrow)"/>'
         )
@@ -158,7 +168,8 @@ def _gaps(layers: _Layers, edges: list[Edge]) -> list[int]:
     for edge in edges:
         if level[edge.target] > level[edge.source]:
             here = level[edge.target] - 1
-            gaps[here] = max(gaps[here], round(_length(caption(edge)) * 5.6) + 36)
+            told = "" if edge.operation in _UNTOLD else caption(edge)
+            gaps[here] = max(gaps[here], round(_length(told) * 5.6) + 36)
     return gaps
 
 
@@ -219,7 +230,7 @@ def _label(x: float, y: float, texts: list[str]) -> str:
 
 
 def _box(node: Node, x: float, y: float, width: int, *, root: bool) -> str:
-    fill, border = _COLORS.get(node.kind, _OTHER)
+    fill, border = _COLORS.get(node.kind.partition(",")[0], _OTHER)
     top, dash = y - _HEIGHT / 2, ' stroke-dasharray="5 4"' if node.dropped or node.kind == "unknown" else ""
     corner = 4 if node.kind in ("table", "view") else 14
     whole = "\n".join(part for part in (node.name, node.sql, node.sha256) if part)

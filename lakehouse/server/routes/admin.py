@@ -5,49 +5,64 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from lakehouse import __version__
-from lakehouse.errors import LakehouseError
+from lakehouse.errors import BindRefused, ConfigError, LakehouseError
+from lakehouse.server.answers import Check, Ready, Reloaded, Sql, Whoami, Writes
+from lakehouse.server.metrics import CONTENT_TYPE
 from lakehouse.server.openapi import described
+from lakehouse.server.page import POLICY, page
 from lakehouse.server.routes.catalog import Newest
 from lakehouse.server.routing import Answer, Call, Route
 from lakehouse.server.service import log
 
 
-def ready(call: Call) -> Answer:
+def ready(call: Call) -> Answer[Ready]:
     """Whether catalog, objects and journals answer; 503 when one does not."""
     checks: dict[str, Callable[[], Any]] = {
         "catalog": lambda: call.lake.catalog.current_snapshot().id,
         "storage": lambda: len(call.lake.storage.list("", 1)),
         "journals": lambda: call.lake.pathway.stats().records,
+        "observer": lambda: msgspec.to_builtins(call.lake.observer.counters()),
     }
-    parts: dict[str, dict[str, Any]] = {}
+    parts: dict[str, Check] = {}
     for name, check in checks.items():
         try:
-            parts[name] = {"ok": True, "found": check()}
+            parts[name] = Check(ok=True, found=check())
         except LakehouseError as error:
-            parts[name] = {"ok": False, "why": error.message}
+            parts[name] = Check(ok=False, why=error.message)
         except Exception:
             log.exception("%s does not answer", name)
-            parts[name] = {"ok": False, "why": "an error that the log tells"}
-    sql = {"ok": False, "why": "SQL is not served before it can run in a process that cannot write the lake"}
-    fine = all(part["ok"] for part in parts.values())
-    value = {"status": "ready" if fine else "not ready", "version": __version__, "checks": parts, "sql": sql}
-    return Answer(value, 200 if fine else 503)
+            parts[name] = Check(ok=False, why="an error that the log tells")
+    held = call.service.protection
+    sql = Sql(call.service.sql_served, held.level, held.reason)
+    fine = all(part.ok for part in parts.values())
+    return Answer(Ready("ready" if fine else "not ready", __version__, parts, sql), 200 if fine else 503)
 
 
-def whoami(call: Call) -> dict[str, Any]:
+def whoami(call: Call) -> Whoami:
     """Who the token says you are."""
-    return {"principal": call.principal.name, "scopes": sorted(call.principal.scopes)}
+    return Whoami(call.principal.name, sorted(call.principal.scopes))
 
 
-def writes(call: Call) -> dict[str, Any]:
+def writes(call: Call) -> Writes:
     """The newest writes over HTTP: who, what, when, and what came of it."""
-    return {"writes": call.service.audit.newest(call.query.limit)}
+    return Writes(call.service.audit.newest(call.query.limit))
 
 
-def queries(call: Call) -> dict[str, Any]:
-    """What `lake.sql` was asked on this lake by any process, newest first."""
-    return {"queries": [one.to_dict() for one in call.lake.queries(call.query.limit)]}
+def metrics(call: Call) -> Answer[None]:
+    """What the server counts, as Prometheus reads it."""
+    headers = {"Content-Type": CONTENT_TYPE}
+    return Answer(None, 200, headers, iter([call.service.metrics.text()]))
+
+
+def docs(_: Call) -> Answer[None]:
+    """The routes as a page to read; it needs nothing from elsewhere."""
+    from lakehouse.server.routes import all as every
+
+    headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": POLICY}
+    return Answer(None, 200, headers, iter([page(described(every.ROUTES)).encode()]))
 
 
 def openapi(_: Call) -> dict[str, Any]:
@@ -57,22 +72,18 @@ def openapi(_: Call) -> dict[str, Any]:
     return described(every.ROUTES)
 
 
-def reload(call: Call) -> dict[str, Any]:
+def reload(call: Call) -> Reloaded:
     """Read tokens and allowlist again, as SIGHUP does."""
     guard = call.service.reload()
-    return {
-        "tokens": guard.tokens,
-        "allowed_networks": len(guard.allowed),
-        "trusted_proxies": len(guard.proxies),
-        "wrong_tokens": guard.attempts.total,
-    }
+    return Reloaded(guard.tokens, len(guard.allowed), len(guard.proxies), guard.attempts.total)
 
 
 ROUTES = (
-    Route("GET", "/ready", "read", ready),
+    Route("GET", "/ready", "read", ready, statuses=(200, 503)),
     Route("GET", "/whoami", "read", whoami),
-    Route("GET", "/queries", "read", queries, query=Newest),
     Route("GET", "/openapi.json", "read", openapi),
+    Route("GET", "/docs", "read", docs, media=("text/html",)),
+    Route("GET", "/metrics", "read", metrics, media=("text/plain",)),
     Route("GET", "/admin/writes", "admin", writes, query=Newest),
-    Route("POST", "/admin/reload", "admin", reload),
+    Route("POST", "/admin/reload", "admin", reload, refuses=(ConfigError, BindRefused)),
 )

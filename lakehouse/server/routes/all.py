@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from lakehouse.server.routes import admin, catalog, ingest, maintenance, pathway, storage
+from lakehouse.server.routes import (
+    admin,
+    catalog,
+    ingest,
+    maintenance,
+    observer,
+    pathway,
+    queries,
+    reports,
+    storage,
+    tables,
+    workflows,
+)
 from lakehouse.server.routing import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -10,6 +22,11 @@ ROUTES: tuple[Route, ...] = (
     *catalog.ROUTES,
     *ingest.ROUTES,
     *maintenance.ROUTES,
+    *observer.ROUTES,
     *pathway.ROUTES,
+    *queries.ROUTES,
+    *reports.ROUTES,
     *storage.ROUTES,
+    *tables.ROUTES,
+    *workflows.ROUTES,
 )

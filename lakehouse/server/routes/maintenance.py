@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
+from lakehouse.errors import ConfigError, SchemaNotFound, TableNotFound
+from lakehouse.health.maintenance import Report
 from lakehouse.server.routing import Call, Route
 
 
@@ -22,23 +22,29 @@ class Older(msgspec.Struct, forbid_unknown_fields=True):
     dry_run: bool = True
 
 
-def compact(call: Call) -> dict[str, Any]:
+def compact(call: Call) -> Report:
     """Merge small files; no row changes."""
-    return call.lake.maintenance.compact(call.body.table).to_dict()
+    return call.lake.maintenance.compact(call.body.table)
 
 
-def expire(call: Call) -> dict[str, Any]:
+def expire(call: Call) -> Report:
     """Give up old snapshots; tagged ones stay."""
-    return call.lake.maintenance.expire(call.body.older_than, dry_run=call.body.dry_run).to_dict()
+    return call.lake.maintenance.expire(call.body.older_than, dry_run=call.body.dry_run)
 
 
-def clean(call: Call) -> dict[str, Any]:
+def clean(call: Call) -> Report:
     """Delete files that nobody needs any more."""
-    return call.lake.maintenance.clean(call.body.older_than, dry_run=call.body.dry_run).to_dict()
+    return call.lake.maintenance.clean(call.body.older_than, dry_run=call.body.dry_run)
+
+
+def run(call: Call) -> list[Report]:
+    """What should be done now and then: compact, expire, clean, as the settings say."""
+    return call.lake.maintenance.run()
 
 
 ROUTES = (
-    Route("POST", "/maintenance/compact", "admin", compact, body=Compact),
-    Route("POST", "/maintenance/expire", "admin", expire, body=Older),
-    Route("POST", "/maintenance/clean", "admin", clean, body=Older),
+    Route("POST", "/maintenance/compact", "admin", compact, body=Compact, refuses=(TableNotFound, SchemaNotFound)),
+    Route("POST", "/maintenance/expire", "admin", expire, body=Older, refuses=(ConfigError,)),
+    Route("POST", "/maintenance/clean", "admin", clean, body=Older, refuses=(ConfigError,)),
+    Route("POST", "/maintenance/run", "admin", run),
 )

@@ -6,14 +6,25 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from lakehouse.errors import AlreadyExists, Conflict, DiskFull, PreconditionFailed, RequestInvalid
-from lakehouse.pathway.model import History, Trace
+from lakehouse.errors import (
+    AlreadyExists,
+    Conflict,
+    DiskFull,
+    FilterInvalid,
+    IngestError,
+    PreconditionFailed,
+    RequestInvalid,
+    TraceInvalid,
+    TraceNotFound,
+)
+from lakehouse.pathway.model import History, Stats, Trace
 from lakehouse.pathway.reading import Mode
-from lakehouse.pathway.transfer import OnConflict
+from lakehouse.pathway.transfer import Imported, OnConflict
+from lakehouse.server.answers import Compacted, Descendants, FoundTrace, FoundTraces, Uids, Verified, Versions
 from lakehouse.server.routing import Answer, Call, Route
 from lakehouse.storage.base import CHUNK
 
@@ -32,6 +43,14 @@ class New(msgspec.Struct, forbid_unknown_fields=True):
     tags: list[str] = []
     scope: dict[str, str] | None = None
     uid: str | None = None
+
+
+class Added(New, forbid_unknown_fields=True):
+    """A trace to keep, and what to do when it is known."""
+
+    on_known: Literal["compare", "count", "fail"] = "compare"
+    """Of a uid that is there. `compare`: count it when its content is the same, else refuse. `count`: count it, and keep
+    the content it has. `fail`: refuse. Without a uid the first two look for equal content, and `fail` for nothing."""
 
 
 class Update(msgspec.Struct, forbid_unknown_fields=True):
@@ -92,11 +111,13 @@ class Import(msgspec.Struct, forbid_unknown_fields=True):
     on_conflict: OnConflict = "skip"
 
 
-def add(call: Call) -> Answer:
+def add(call: Call) -> Answer[Trace]:
     """Keep a trace: 201 when it is new, 200 when the same was there and is counted, 409 when its uid has another content."""
-    body: New = call.body
+    body: Added = call.body
     memory = call.lake.pathway
-    if body.uid is not None:
+    if body.on_known == "fail":
+        return _trace(memory.add(body.content, kind=body.kind, tags=body.tags, scope=body.scope, uid=body.uid), 201)
+    if body.uid is not None and body.on_known == "compare":
         try:
             return _trace(memory.add(body.content, kind=body.kind, tags=body.tags, scope=body.scope, uid=body.uid), 201)
         except AlreadyExists:
@@ -108,13 +129,13 @@ def add(call: Call) -> Answer:
     return _trace(trace, 200 if trace.replay_count else 201)
 
 
-def get(call: Call) -> Answer:
+def get(call: Call) -> Answer[Trace]:
     """One trace, retired or not."""
     when = call.query.as_of
     return _trace(call.lake.pathway.get(call.path[0], as_of=int(when) if when and when.isdigit() else when))
 
 
-def update(call: Call) -> Answer:
+def update(call: Call) -> Answer[Trace]:
     """Give a trace new content; with `If-Match` only while it is at that version (412 otherwise)."""
     match = (call.headers.get("If-Match") or "").strip().strip('"')
     match = "" if match == "*" else match
@@ -128,7 +149,7 @@ def update(call: Call) -> Answer:
         raise PreconditionFailed(error.message, hint=error.hint) from None
 
 
-def revise(call: Call) -> Answer:
+def revise(call: Call) -> Answer[Trace]:
     """Keep a new trace that follows this one."""
     body: Revision = call.body
     memory = call.lake.pathway
@@ -140,64 +161,67 @@ def revise(call: Call) -> Answer:
     )
 
 
-def retire(call: Call) -> Answer:
+def retire(call: Call) -> Answer[Trace]:
     """Take a trace out of search."""
     return _trace(call.lake.pathway.retire(call.path[0], call.body.reason))
 
 
-def restore(call: Call) -> Answer:
+def restore(call: Call) -> Answer[Trace]:
     """Undo `retire`."""
     return _trace(call.lake.pathway.restore(call.path[0]))
 
 
-def feedback(call: Call) -> Answer:
+def feedback(call: Call) -> Answer[Trace]:
     """Say how good a trace was."""
     return _trace(call.lake.pathway.feedback(call.path[0], call.body.score, call.body.note))
 
 
-def history(call: Call) -> dict[str, Any]:
+def history(call: Call) -> History:
     """A trace and those it came from, newest first."""
-    found: History = call.lake.pathway.history(call.path[0])
-    flags = {"truncated": found.truncated, "missing_predecessor": found.missing_predecessor, "cycle": found.cycle}
-    return {"items": [trace.to_dict() for trace in found.items], **flags}
+    return call.lake.pathway.history(call.path[0])
 
 
-def versions(call: Call) -> dict[str, Any]:
+def descendants(call: Call) -> Descendants:
+    """All traces that revise this one, directly or through others, oldest first."""
+    return Descendants(call.lake.pathway.descendants(call.path[0]))
+
+
+def versions(call: Call) -> Versions:
     """What a trace said, oldest first."""
-    return {"versions": call.lake.pathway.versions(call.path[0])}
+    return Versions(call.lake.pathway.versions(call.path[0]))
 
 
-def search(call: Call) -> dict[str, Any]:
+def search(call: Call) -> FoundTraces:
     """Find traces by words and filters."""
     page = call.lake.pathway.search(**msgspec.structs.asdict(call.body))
-    results = [{**found.trace.to_dict(), "relevance": found.score, "why": found.why} for found in page]
-    return {"results": results, "next_cursor": page.next_cursor, "position": page.position, "ranking": page.ranking}
+    found = [{**one.trace.to_dict(), "relevance": one.score, "why": one.why} for one in page]
+    return FoundTraces(msgspec.convert(found, list[FoundTrace]), page.next_cursor, page.position, page.ranking)
 
 
-def batch(call: Call) -> Answer:
+def batch(call: Call) -> Answer[Uids]:
     """Keep many new traces; all of them or, when one cannot be kept, none of its thousand and of those behind."""
     items = [msgspec.structs.asdict(one) for one in call.body.traces]
-    return Answer({"uids": call.lake.pathway.add_many(items)}, 201)
+    return Answer(Uids(call.lake.pathway.add_many(items)), 201)
 
 
-def stats(call: Call) -> dict[str, Any]:
+def stats(call: Call) -> Stats:
     """Counts of the whole memory."""
-    return asdict(call.lake.pathway.stats())
+    return call.lake.pathway.stats()
 
 
-def verify(call: Call) -> dict[str, Any]:
+def verify(call: Call) -> Verified:
     """Read the whole journal and tell what is wrong with it."""
     found = call.lake.pathway.verify()
-    return {**asdict(found), "sound": found.sound}
+    return msgspec.convert({**asdict(found), "sound": found.sound}, Verified)
 
 
-def compact(call: Call) -> dict[str, int]:
+def compact(call: Call) -> Compacted:
     """Write the journal anew, without damaged lines."""
     before, after = call.lake.pathway.compact()
-    return {"bytes_before": before, "bytes_after": after}
+    return Compacted(before, after)
 
 
-def export(call: Call) -> Answer:
+def export(call: Call) -> Answer[None]:
     """All traces as NDJSON, oldest first."""
     folder = _folder(call)
     path = Path(folder.name, "traces.ndjson")
@@ -210,7 +234,7 @@ def export(call: Call) -> Answer:
     return Answer(None, 200, headers, _pieces(folder, path))
 
 
-def import_(call: Call) -> Any:
+def import_(call: Call) -> Imported:
     """Add the traces of an export, or memories as other stores write them: NDJSON or JSON, as it comes."""
     assert call.stream is not None
     with _folder(call) as place:
@@ -218,11 +242,11 @@ def import_(call: Call) -> Any:
         with path.open("xb") as file:
             for piece in call.stream:
                 file.write(piece)
-        return asdict(call.lake.pathway.import_(path, on_conflict=call.query.on_conflict))
+        return call.lake.pathway.import_(path, on_conflict=call.query.on_conflict)
 
 
-def _trace(trace: Trace, status: int = 200) -> Answer:
-    return Answer(trace.to_dict(), status, {"ETag": f'"{trace.version}"'})
+def _trace(trace: Trace, status: int = 200) -> Answer[Trace]:
+    return Answer(trace, status, {"ETag": f'"{trace.version}"'})
 
 
 def _folder(call: Call) -> tempfile.TemporaryDirectory[str]:
@@ -240,20 +264,56 @@ def _pieces(folder: tempfile.TemporaryDirectory[str], path: Path) -> Iterator[by
             yield piece
 
 
+_ONE = (TraceNotFound, TraceInvalid)
+
 ROUTES = (
-    Route("POST", "/pathway/traces", "write", add, body=New),
-    Route("GET", "/pathway/traces/{uid}", "read", get, query=AsOf),
-    Route("PATCH", "/pathway/traces/{uid}", "write", update, body=Update),
-    Route("POST", "/pathway/traces/{uid}/revisions", "write", revise, body=Revision),
-    Route("POST", "/pathway/traces/{uid}/retire", "write", retire, body=Retire),
-    Route("POST", "/pathway/traces/{uid}/restore", "write", restore),
-    Route("POST", "/pathway/traces/{uid}/feedback", "write", feedback, body=Feedback),
-    Route("GET", "/pathway/traces/{uid}/history", "read", history),
-    Route("GET", "/pathway/traces/{uid}/versions", "read", versions),
-    Route("POST", "/pathway/search", "read", search, body=Search),
-    Route("POST", "/pathway/batch", "write", batch, body=Batch),
-    Route("GET", "/pathway/export", "read", export),
-    Route("POST", "/pathway/import", "write", import_, query=Import, streams=True),
+    Route("POST", "/pathway/traces", "write", add, body=Added, statuses=(200, 201), refuses=(TraceInvalid, Conflict)),
+    Route("GET", "/pathway/traces/{uid}", "read", get, query=AsOf, refuses=(*_ONE, FilterInvalid)),
+    Route(
+        "PATCH",
+        "/pathway/traces/{uid}",
+        "write",
+        update,
+        body=Update,
+        refuses=(*_ONE, PreconditionFailed),
+        reads=("If-Match",),
+    ),
+    Route(
+        "POST",
+        "/pathway/traces/{uid}/revisions",
+        "write",
+        revise,
+        body=Revision,
+        statuses=(201,),
+        refuses=(*_ONE, AlreadyExists),
+    ),
+    Route("POST", "/pathway/traces/{uid}/retire", "write", retire, body=Retire, refuses=_ONE),
+    Route("POST", "/pathway/traces/{uid}/restore", "write", restore, refuses=_ONE),
+    Route("POST", "/pathway/traces/{uid}/feedback", "write", feedback, body=Feedback, refuses=_ONE),
+    Route("GET", "/pathway/traces/{uid}/history", "read", history, refuses=_ONE),
+    Route("GET", "/pathway/traces/{uid}/descendants", "read", descendants, refuses=_ONE),
+    Route("GET", "/pathway/traces/{uid}/versions", "read", versions, refuses=_ONE),
+    Route("POST", "/pathway/search", "read", search, body=Search, refuses=(FilterInvalid, TraceInvalid)),
+    Route(
+        "POST",
+        "/pathway/batch",
+        "write",
+        batch,
+        body=Batch,
+        statuses=(201,),
+        refuses=(TraceInvalid, AlreadyExists),
+        counts_once="unsure",
+    ),
+    Route("GET", "/pathway/export", "read", export, media=("application/x-ndjson",)),
+    Route(
+        "POST",
+        "/pathway/import",
+        "write",
+        import_,
+        query=Import,
+        streams=True,
+        refuses=(IngestError, TraceInvalid, AlreadyExists),
+    ),
     Route("GET", "/pathway/stats", "read", stats),
     Route("GET", "/pathway/verify", "read", verify),
     Route("POST", "/pathway/compact", "admin", compact),

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from email.utils import format_datetime
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, BinaryIO
 
 import msgspec
 
-from lakehouse.errors import ObjectNotFound, PreconditionFailed, RangeInvalid, RequestInvalid
+from lakehouse.errors import (
+    KeyInvalid,
+    ObjectNotFound,
+    ObjectTooLarge,
+    PreconditionFailed,
+    RangeInvalid,
+    RequestInvalid,
+)
+from lakehouse.server.answers import Objects
 from lakehouse.server.routing import Answer, Call, Route
-from lakehouse.storage.base import CHUNK, ObjectInfo
+from lakehouse.storage.base import CHUNK, ObjectInfo, ObjectReceipt
 
 _TRIES = 5
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
@@ -25,7 +34,7 @@ class Listed(msgspec.Struct, forbid_unknown_fields=True):
     after: str | None = None
 
 
-def put(call: Call) -> Answer:
+def put(call: Call) -> Answer[ObjectReceipt]:
     """Write an object whole or not at all, as it comes: 201 when there was none, 200 when it took another's place."""
     assert call.stream is not None
     (key,) = call.path
@@ -39,7 +48,7 @@ def put(call: Call) -> Answer:
     return Answer(receipt, 201 if new else 200, {"ETag": f'"{receipt.etag}"'})
 
 
-def get(call: Call) -> Answer:
+def get(call: Call) -> Answer[None]:
     """The content of an object, or one range of it."""
     (key,) = call.path
     file, info = _opened(call, key)
@@ -64,25 +73,32 @@ def get(call: Call) -> Answer:
         raise
 
 
-def head(call: Call) -> Answer:
+def head(call: Call) -> Answer[None]:
     """Size, ETag and time of an object."""
     info = call.lake.storage.head(call.path[0])
     return Answer(None, 200, {**_headers(info), "Content-Length": str(info.size)}, iter(()))
 
 
-def delete(call: Call) -> Answer:
-    """Remove an object for good; it is no error when there is none."""
-    if call.headers.get("If-Match") or call.headers.get("If-None-Match"):
-        raise RequestInvalid("objects are deleted without conditions")
-    call.lake.storage.delete(call.path[0])
-    return Answer(None, 204)
+def delete(call: Call) -> Answer[None]:
+    """Remove an object for good, with `If-Match` only while it is that one; without, it is no error when there is none."""
+    (key,) = call.path
+    match = _etags(call.headers.get("If-Match"))
+    if call.headers.get("If-None-Match") or len(match) > 1:
+        raise RequestInvalid("a delete takes If-Match with one ETag or *, and no other condition")
+    if match == ["*"]:
+        there = call.lake.storage.delete(key)
+        if not there:
+            raise PreconditionFailed(f"there is no object '{key}'", hint="nothing was deleted")
+    else:
+        there = call.lake.storage.delete(key, if_match=match[0] if match else None)
+    return Answer(None, 204, {"Lakehouse-Existed": "true" if there else "false"})
 
 
-def listed(call: Call) -> dict[str, Any]:
+def listed(call: Call) -> Objects:
     """The objects whose keys begin with a prefix, in the order of their bytes."""
     query: Listed = call.query
     found = call.lake.storage.list(query.prefix, query.limit, query.after)
-    return {"objects": found, "next": found[-1].key if len(found) == query.limit else None}
+    return Objects(found, found[-1].key if len(found) == query.limit else None)
 
 
 def _head(call: Call, key: str) -> ObjectInfo | None:
@@ -110,8 +126,17 @@ def _headers(info: ObjectInfo) -> dict[str, str]:
         "Content-Disposition": "attachment",  # never shown as a page of this server
         "ETag": f'"{info.etag}"',
         "Last-Modified": format_datetime(info.modified, usegmt=True),
+        "Lakehouse-Modified": info.modified.isoformat(),  # HTTP's own has whole seconds only
+        **_digest(info),
         "Accept-Ranges": "bytes",
     }
+
+
+def _digest(info: ObjectInfo) -> dict[str, str]:
+    """The hash of the whole object, whichever part is sent (RFC 9530)."""
+    if info.sha256 is None:
+        return {}
+    return {"Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(info.sha256)).decode()}:"}
 
 
 def _etags(header: str | None) -> list[str]:
@@ -141,10 +166,38 @@ def _pieces(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
             yield piece
 
 
+_MATCH = ("If-Match", "If-None-Match")
+
 ROUTES = (
-    Route("GET", "/storage", "read", listed, query=Listed),
-    Route("GET", "/storage/{key...}", "read", get),
-    Route("HEAD", "/storage/{key...}", "read", head),
-    Route("PUT", "/storage/{key...}", "write", put, streams=True),
-    Route("DELETE", "/storage/{key...}", "write", delete),
+    Route("GET", "/storage", "read", listed, query=Listed, refuses=(KeyInvalid,)),
+    Route(
+        "GET",
+        "/storage/{key...}",
+        "read",
+        get,
+        statuses=(200, 206, 304),
+        media=("application/octet-stream",),
+        refuses=(KeyInvalid, ObjectNotFound, PreconditionFailed, RangeInvalid),
+        reads=(*_MATCH, "Range", "If-Range"),
+    ),
+    Route("HEAD", "/storage/{key...}", "read", head, media=(), refuses=(KeyInvalid, ObjectNotFound)),
+    Route(
+        "PUT",
+        "/storage/{key...}",
+        "write",
+        put,
+        streams=True,
+        statuses=(200, 201),
+        refuses=(KeyInvalid, PreconditionFailed, ObjectTooLarge),
+        reads=_MATCH,
+    ),
+    Route(
+        "DELETE",
+        "/storage/{key...}",
+        "write",
+        delete,
+        statuses=(204,),
+        refuses=(KeyInvalid, PreconditionFailed),
+        reads=("If-Match",),
+    ),
 )

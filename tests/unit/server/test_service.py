@@ -114,9 +114,12 @@ def test_a_configuration_file_that_was_not_loaded_stops_the_start(tmp_path):
 
 
 def test_the_defaults_of_a_server_are_safe():
-    found = arguments("127.0.0.1", 1234, hostnames=["lake.example"], browser=False, files=None)
+    found = arguments("127.0.0.1", 1234, hostnames=["lake.example"], browser=False, files=None, lab=False)
     assert "--ServerApp.ip=127.0.0.1" in found
     assert "--ServerApp.trust_xheaders=False" in found
     assert "--ServerApp.allow_unauthenticated_access=False" in found
     assert "--ServerApp.local_hostnames=lake.example" in found
     assert not [one for one in found if "allow_remote_access" in one or "allow_origin" in one]
+    assert "--ServerApp.max_body_size=1048576" in found  # what Jupyter keeps in memory of whoever sends it
+    lab = arguments("127.0.0.1", 1234, hostnames=[], browser=False, files=None, lab=True)
+    assert not [one for one in lab if "max_body_size" in one]  # notebooks are saved whole

@@ -1,0 +1,1 @@
+"""A lake behind a server: `lakehouse.connect(url)` gives a `Client` with the operations of a `Lakehouse`."""

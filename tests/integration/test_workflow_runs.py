@@ -1,0 +1,350 @@
+"""Runs of workflows: order, parameters, skipping, retries, timeouts, cancelling, resuming, pinning, executors."""
+
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+import lakehouse
+from lakehouse.errors import RunFailed, RunNotFound, WorkflowBusy, WorkflowInvalid, WorkflowNotFound
+from lakehouse.workflow.model import Node, Workflow
+from lakehouse.workflow.modes import Ingest, Python, Sql
+
+FUNCTIONS = """
+import os, subprocess, sys, time
+def nothing(): pass
+def seven(): return 7
+def shout(text): print(text); return text
+def fail(): raise ValueError("no")
+def sleep(path):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    with open(path, "w") as file: file.write(f"{os.getpid()} {child.pid}\\n")
+    time.sleep(600)
+def until(path):
+    if not os.path.exists(path): raise ValueError("not yet")
+def wait(path, started):
+    open(started, "w").close()
+    while not os.path.exists(path): time.sleep(0.01)
+async def later(): pass
+def steps(): yield 1
+def draw(): import numpy; return float(numpy.random.random())
+"""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "h7work.py").write_text(FUNCTIONS)
+    (folder / "rows.csv").write_text("a,b\n1,2\n3,4\n")
+    with lakehouse.open(folder / "lake") as lake:
+        lake.sql("CREATE TABLE base AS SELECT i AS a FROM range(10) t(i)")
+        yield lake, folder
+
+
+@pytest.fixture
+def run(shared):
+    lake, folder = shared
+
+    def running(name, nodes, params=None, *, check=True, **more):
+        options = {key: more.pop(key) for key in ("executor", "workers", "force", "progress") if key in more}
+        workflow = Workflow(name=name, nodes=nodes, folder=str(folder), params=more.pop("defaults", {}), **more)
+        return lake.workflows.run(workflow, params, check=check, **options)
+
+    return running
+
+
+def statuses(run):
+    return {name: event.status for name, event in run.events.items()}
+
+
+def test_nodes_in_order_values_as_values_and_one_row_each(shared, run):
+    lake, folder = shared
+    seen = []
+    nodes = {
+        "many": Sql(sql="SELECT a, $word AS word FROM grown WHERE a >= $least", table="many"),
+        "grown": Sql(sql="SELECT a * 2 AS a FROM base", table="grown"),
+        "load": Ingest(source="rows.csv", table="loaded"),
+        "check": Sql(sql="SELECT * FROM many WHERE word <> $word", expect="no rows"),
+        "tell": Python(call="h7work:shout", args={"text": "$word"}, after=("check",)),
+    }
+    injected = "x'; DROP TABLE base; --"
+    done = run(
+        "order", nodes, {"word": injected}, defaults={"word": "", "least": 4}, progress=lambda e: seen.append(e.node)
+    )
+    assert done.success
+    assert lake.sql("SELECT count(*), min(a), any_value(word) FROM many").fetchall() == [(8, 4, injected)]
+    assert lake.catalog.table("base").row_count == 10
+    assert done.events["tell"].fields["result"] == injected
+    assert lake.workflows.printed(done.id, "tell") == injected + "\n"
+    assert seen.index("grown") < seen.index("many") < seen.index("check") < seen.index("tell")
+    assert {one.name: one.snapshot for one in done.events["many"].outputs}["many"] == lake.catalog.table(
+        "many"
+    ).snapshots()[0].id
+    assert [one.name for one in done.events["many"].inputs] == ["grown"]
+    told = [event for event in lake.observer.events(run=done.id) if event.node]
+    assert sorted(event.node for event in told) == sorted(nodes)
+    note = lake.catalog.notes(lake.catalog.find("many"))[0].note
+    assert f'"workflow":"order/{done.id}/many"' in note.replace(" ", "")
+
+
+def test_what_has_not_changed_is_skipped(shared, run):
+    lake, folder = shared
+    nodes = {
+        "load": Ingest(source="rows.csv", table="skip_loaded"),
+        "sum": Sql(sql="SELECT sum(b) AS s FROM skip_loaded WHERE a > $k", table="skip_sum"),
+        "next": Sql(sql="SELECT s + 1 AS s FROM skip_sum", table="skip_next"),
+        "clock": Sql(sql="SELECT now() AS t", table="skip_clock"),
+        "unsaid": Python(call="h7work:nothing"),
+    }
+    every = dict.fromkeys(nodes, "done")
+    assert statuses(run("skips", nodes, defaults={"k": 0})) == every
+    again = every | {"load": "skipped", "sum": "skipped", "next": "skipped"}
+    before = lake.catalog.table("skip_next").snapshots()[0].id
+    assert statuses(run("skips", nodes, defaults={"k": 0})) == again
+    assert lake.catalog.table("skip_next").snapshots()[0].id == before
+    assert statuses(run("skips", nodes, {"k": 1}, defaults={"k": 0})) == every | {"load": "skipped"}
+    assert statuses(run("skips", nodes, {"k": 1}, defaults={"k": 0})) == again
+    lake.sql("INSERT INTO skip_loaded VALUES (5, 6)")  # its input is another one
+    assert statuses(run("skips", nodes, {"k": 1}, defaults={"k": 0})) == every | {"load": "skipped"}
+    lake.sql("DELETE FROM skip_next")  # somebody else has changed its output
+    assert statuses(run("skips", nodes, {"k": 1}, defaults={"k": 0})) == again | {"next": "done"}
+    assert lake.sql("FROM skip_next").fetchall() == [(11,)]
+    assert statuses(run("skips", nodes, {"k": 1}, defaults={"k": 0}, force=True)) == every | {"load": "skipped"}
+
+
+def test_a_failure_stops_what_comes_after_it_and_nothing_else(run, shared, tmp_path):
+    lake, _ = shared
+    door = tmp_path / "door"
+    nodes = {
+        "bad": Python(call="h7work:until", args={"path": str(door)}, retries=2, backoff=0.01),
+        "below": Sql(sql="SELECT 1 AS a", table="below", write="append", after=("bad",)),
+        "far": Python(call="h7work:nothing", after=("below",)),
+        "else": Sql(sql="SELECT 1 AS a", table="elsewhere", write="append"),
+    }
+    with pytest.raises(RunFailed, match="'bad': not yet"):
+        run("failing", nodes)
+    failed = lake.workflows.runs("failing")[0]
+    assert statuses(failed) == {"bad": "failed", "below": "not_run", "far": "not_run", "else": "done"}
+    assert failed.events["bad"].attempt == 3
+    assert len(failed.attempts) == 2
+    assert failed.events["bad"].error.where.endswith("in until")
+    assert failed.events["far"].reason == "node 'bad' failed"
+    door.touch()
+    done = lake.workflows.resume(failed.id)
+    assert done.id == failed.id
+    assert statuses(done) == dict.fromkeys(nodes, "done")
+    assert done.events["else"].id == failed.events["else"].id
+    assert done.events["bad"].attempt == 4
+    assert lake.sql("SELECT (SELECT count(*) FROM below), (SELECT count(*) FROM elsewhere)").fetchall() == [(1, 1)]
+    assert statuses(lake.workflows.resume(failed.id)) == dict.fromkeys(nodes, "done")
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_timeout_ends_the_work_with_all_that_it_started(run, tmp_path):
+    pids = tmp_path / "pids"
+    done = run("slow", {"slow": Python(call="h7work:sleep", args={"path": str(pids)}, timeout=3.0)}, check=False)
+    assert statuses(done) == {"slow": "timeout"}
+    assert done.events["slow"].success is False
+    assert [pid for pid in pids.read_text().split() if alive(pid)] == []
+
+
+def test_what_returns_without_having_run_is_a_failure(run):
+    nodes = {"later": Python(call="h7work:later"), "steps": Python(call="h7work:steps")}
+    nodes |= {"missing": Python(call="h7work:nothing", outputs=("never_made",)), "gone": Python(call="h7work:no_such")}
+    nodes |= {"none": Python(call="h7work:nothing", table="of_nothing")}
+    done = run("idle", nodes, check=False)
+    assert statuses(done) == dict.fromkeys(nodes, "failed")
+    assert "never_made" in done.events["missing"].error.message
+
+
+def test_processes_do_not_share_their_random_numbers(shared, tmp_path):
+    settings = {"workflow": {"preload": ["numpy.random"]}}
+    with lakehouse.open(tmp_path / "lake", settings=settings) as lake:
+        nodes = {f"n{i}": Python(call="h7work:draw") for i in range(3)}
+        done = lake.workflows.run(Workflow(name="random", nodes=nodes, folder=str(shared[1])))
+    assert len({event.fields["result"] for event in done.events.values()}) == 3
+
+
+def test_cancelled_from_another_process_and_resumed(shared, child, tmp_path):
+    lake, folder = shared
+    pids = tmp_path / "pids"
+    nodes = {
+        "first": Sql(sql="SELECT 1 AS a", table="first_one", write="append"),
+        "long": Python(call="h7work:sleep", args={"path": str(pids)}, after=("first",)),
+        "last": Python(call="h7work:nothing", after=("long",)),
+    }
+    handle = lake.workflows.start(Workflow(name="cancelling", nodes=nodes, folder=str(folder)))
+    with pytest.raises(WorkflowBusy, match=handle.id):
+        lake.workflows.run(Workflow(name="cancelling", nodes=nodes, folder=str(folder)))
+    with pytest.raises(WorkflowBusy):
+        lake.workflows.resume(handle.id)
+    while not pids.exists() or not pids.read_text().endswith("\n"):
+        time.sleep(0.01)
+    assert handle.state().status == "running"
+    other = child(
+        "import lakehouse\nlakehouse.open(args[0]).workflows.cancel(args[1], principal='else'); say(1)",
+        lake.path,
+        handle.id,
+    )
+    assert other.hear() == 1
+    ended = handle.wait(60)
+    assert ended.status == "cancelled"
+    assert statuses(ended) == {"first": "done", "long": "cancelled", "last": "not_run"}
+    assert "cancelled" in ended.events["last"].reason
+    assert [pid for pid in pids.read_text().split() if alive(pid)] == []
+    pids.unlink()
+    again = lake.workflows.resume_behind(handle.id)
+    while not pids.exists():
+        time.sleep(0.01)
+    lake.workflows.cancel(handle.id)
+    assert again.wait(60).status == "cancelled"
+    assert lake.catalog.table("first_one").row_count == 1
+
+
+def test_a_pinned_run_reads_one_moment_and_what_it_makes_itself(shared, run, tmp_path):
+    lake, folder = shared
+    lake.sql("CREATE TABLE pinned_base AS SELECT 1 AS a")
+    go, started = tmp_path / "go", tmp_path / "started"
+    nodes = {
+        "wait": Python(call="h7work:wait", args={"path": str(go), "started": str(started)}),
+        "copy": Sql(sql="SELECT a FROM pinned_base", table="pinned_copy", after=("wait",)),
+        "twice": Sql(sql="SELECT c.a + b.a AS a FROM pinned_copy c, pinned_base b", table="pinned_twice"),
+    }
+    handle = lake.workflows.start(Workflow(name="pinned", nodes=nodes, folder=str(folder), pin=True))
+    while not started.exists():
+        time.sleep(0.01)
+    lake.sql("INSERT INTO pinned_base VALUES (100)")
+    go.touch()
+    done = handle.wait()
+    assert done.success, done
+    assert lake.sql("FROM pinned_copy").fetchall() == [(1,)]
+    assert lake.sql("FROM pinned_twice").fetchall() == [(2,)]
+    assert done.events["copy"].inputs[0].snapshot == done.pin
+
+
+def test_what_replaces_a_table_keeps_its_comment_and_reads_itself(shared, run):
+    lake, _ = shared
+    lake.sql("CREATE TABLE keeps AS SELECT 1 AS a")
+    lake.catalog.table("keeps").set_comment("mine")
+    id = lake.catalog.find("keeps").id
+    assert run("keeping", {"n": Sql(sql="SELECT 2::INTEGER AS a", table="keeps")}).success
+    assert lake.catalog.table("keeps").comment == "mine"
+    assert lake.catalog.find("keeps").id == id
+    assert run("keeping", {"n": Sql(sql="SELECT a + 1 AS a FROM keeps", table="keeps")}).success
+    assert lake.sql("FROM keeps").fetchall() == [(3,)]
+    assert run("keeping", {"n": Sql(sql="SELECT 'x' AS b", table="keeps")}).success
+    assert lake.sql("FROM keeps").fetchall() == [("x",)]
+
+
+class Broken(ThreadPoolExecutor):
+    def submit(self, *_, **__):
+        raise RuntimeError("the pool is broken")
+
+
+def test_executors(run):
+    nodes = {
+        "a": Python(call="h7work:seven"),
+        "b": Python(call="h7work:fail"),
+        "c": Python(call="h7work:nothing", after=("b",)),
+    }
+    expected = {"a": "done", "b": "failed", "c": "not_run"}
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
+        assert statuses(run("executors", nodes, executor=processes, check=False)) == expected
+    with Broken() as broken:
+        done = run("executors", nodes, executor=broken, check=False)
+        assert statuses(done) == {"a": "failed", "b": "failed", "c": "not_run"}
+        assert "broken" in done.events["a"].error.message
+
+
+def test_a_dask_cluster(run):
+    from distributed import Client, LocalCluster
+
+    nodes = {
+        "a": Python(call="h7work:seven"),
+        "b": Python(call="h7work:fail"),
+        "c": Python(call="h7work:nothing", after=("b",)),
+    }
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=2, host="127.0.0.1", dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        done = run("dask", nodes, executor=client.get_executor(pure=False, retries=0), check=False)
+        assert statuses(done) == {"a": "done", "b": "failed", "c": "not_run"}
+        again = run("dask", nodes, executor=f"dask:{cluster.scheduler_address}", check=False)
+        assert statuses(again) == statuses(done)
+
+
+def test_a_thousand_nodes_beside_each_other(run):
+    nodes: dict[str, Node] = {f"n{i}": Python(call="h7work:nothing", after=("first",)) for i in range(1000)}
+    nodes = {"first": Python(call="h7work:nothing"), **nodes, "last": Python(call="h7work:nothing", after=tuple(nodes))}
+    done = run("wide", nodes, workers=8)
+    assert len(done.events) == 1002
+    assert done.success
+
+
+def test_what_is_not_there(shared):
+    lake, _ = shared
+    for asked in ("20200101T000000-00000000", "../../x", "*", ""):
+        with pytest.raises(RunNotFound):
+            lake.workflows.get(asked)
+    for name in ("nothing", "..", "a b", ""):
+        with pytest.raises(WorkflowNotFound):
+            lake.workflows.stored(name)
+    with pytest.raises(WorkflowInvalid, match="params.x"):
+        lake.workflows.run(
+            Workflow(name="p", nodes={"n": Python(call="h7work:nothing")}, folder=str(shared[1])), {"x": 1}
+        )
+
+
+def test_only_so_many_runs_are_kept(tmp_path):
+    with lakehouse.open(tmp_path / "lake", settings={"workflow": {"keep_runs": 2}}) as lake:
+        ids = [
+            lake.workflows.run(Workflow(name="kept", nodes={"n": Sql(sql="SELECT 1", expect="rows")})).id
+            for _ in range(3)
+        ]
+        assert {run.id for run in lake.workflows.runs()} <= set(ids)
+        assert len(lake.workflows.runs(limit=None)) == 2
+
+
+def test_closing_the_lake_cancels_what_runs_behind(tmp_path, shared):
+    pids = tmp_path / "pids"
+    workflow = Workflow(
+        name="behind", nodes={"n": Python(call="h7work:sleep", args={"path": str(pids)})}, folder=str(shared[1])
+    )
+    with lakehouse.open(tmp_path / "lake") as lake:
+        handle = lake.workflows.start(workflow)
+        while not pids.exists():
+            time.sleep(0.01)
+    with lakehouse.open(tmp_path / "lake") as lake:
+        assert lake.workflows.get(handle.id).status == "cancelled"
+    assert [pid for pid in pids.read_text().split() if alive(pid)] == []
+
+
+def test_ctrl_c_ends_a_run_and_says_so(tmp_path, shared):
+    pids = tmp_path / "pids"
+    workflow = Workflow(
+        name="typed", nodes={"n": Python(call="h7work:sleep", args={"path": str(pids)})}, folder=str(shared[1])
+    )
+    with lakehouse.open(tmp_path / "lake") as lake:
+
+        def press():
+            while not pids.exists():
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=press).start()
+        with pytest.raises(KeyboardInterrupt):
+            lake.workflows.run(workflow)
+        assert statuses(lake.workflows.runs()[0]) == {"n": "cancelled"}
+        assert lake.workflows.runs()[0].status == "cancelled"

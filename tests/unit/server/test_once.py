@@ -1,0 +1,201 @@
+"""Requests under an `Idempotency-Key`: one effect and one answer, whoever asks again, also after `kill -9`."""
+
+import threading
+import time
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+
+import lakehouse
+from lakehouse.auth import DEVELOPMENT
+from lakehouse.errors import (
+    KeyReused,
+    LakehouseError,
+    LockTimeout,
+    OutcomeUnknown,
+    QueryTimeout,
+    RequestInFlight,
+    RequestInvalid,
+    SourceUnreadable,
+)
+from lakehouse.server import once
+from lakehouse.server.once import Requests, performed
+from lakehouse.server.routes.ingest import ROUTES, Load
+from lakehouse.server.routing import Answer, Call, Route, encoded
+
+INGEST = next(route for route in ROUTES if route.path == "/ingest")
+CSV = b"id,name\n1,ann\n2,bob\n"
+
+
+class Asker:
+    """Sends requests to routes of one lake as the handler does, without a network."""
+
+    def __init__(self, lake):
+        self.lake = lake
+        self.service = SimpleNamespace(requests=Requests(lake.path), lake=lambda create: lake)
+
+    def __call__(self, route=INGEST, content=CSV, key="k1", **query):
+        stream = [content[at : at + 7] for at in range(0, len(content), 7)] if route.streams else None
+        headers = {"Content-Type": "text/csv"} | ({} if key is None else {"Idempotency-Key": key})
+        query = Load(**{"table": "t", **query}) if route is INGEST else None
+        body = None if route.streams else content
+        call = Call(self.service, DEVELOPMENT, (), query, body, stream, headers, creates=True)
+        return performed(route, call)
+
+
+@pytest.fixture
+def ask(lake):
+    return Asker(lake)
+
+
+def value(answer):
+    return msgspec.json.decode(encoded(answer.value))
+
+
+def replayed(answer):
+    return answer.headers.get("Idempotent-Replayed") == "true"
+
+
+def test_the_same_request_gets_the_same_answer_and_is_done_once(ask, lake):
+    first = ask(force=True)
+    again = ask(force=True)
+    assert (replayed(first), replayed(again)) == (False, True)
+    assert value(again) == value(first)
+    assert value(first)["duplicate"] is False
+    assert lake.catalog.table("t").row_count == 2
+    other = Asker(lake)(force=True)  # another server, or the same one later
+    assert (replayed(other), value(other)) == (True, value(first))
+    assert value(ask(key="k2", force=True))["duplicate"] is False
+    assert lake.catalog.table("t").row_count == 4
+    assert not isinstance(ask(key=None), Answer), "without a key nothing is kept"
+
+
+@pytest.mark.parametrize("other", [{"content": CSV + b"3,cy\n"}, {"table": "u"}, {"force": True}])
+def test_another_request_under_the_same_key_is_refused(ask, lake, other):
+    ask()
+    with pytest.raises(KeyReused):
+        ask(**other)
+    assert [one.name for one in lake.catalog.tables()] == ["t"]
+    assert lake.catalog.table("t").row_count == 2
+
+
+def test_the_same_key_while_it_is_worked_on_has_to_wait(ask):
+    inside, go = threading.Event(), threading.Event()
+
+    def slow(call):
+        inside.set()
+        assert go.wait(30)
+        return {"n": 1}
+
+    route = Route("POST", "/slow", "write", slow, body=bytes, counts_once="unsure")
+    found = []
+    worker = threading.Thread(target=lambda: found.append(ask(route)))
+    worker.start()
+    assert inside.wait(30)
+    with pytest.raises(RequestInFlight):
+        ask(route)
+    with pytest.raises(RequestInFlight):
+        Asker(ask.lake)(route)
+    go.set()
+    worker.join()
+    assert value(ask(route)) == value(found[0]) == {"n": 1}
+
+
+def test_a_refused_request_may_be_mended_and_sent_again(ask, lake):
+    with pytest.raises(SourceUnreadable):
+        ask(content=b"id,name\n1\n1,2,3\n")
+    assert value(ask())["rows"] == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "after"), [(LockTimeout("busy"), {"n": 1}), (QueryTimeout("slow"), None), (RuntimeError("odd"), None)]
+)
+def test_whether_it_was_done_is_said_only_where_it_is_known(ask, error, after):
+    failures = [error]
+
+    def fail(call):
+        if failures:
+            raise failures.pop()
+        return {"n": 1}
+
+    route = Route("POST", "/odd", "write", fail, body=bytes, counts_once="unsure")
+    with pytest.raises(type(error)):
+        ask(route)
+    if after is None:
+        for _ in range(2):
+            with pytest.raises(OutcomeUnknown):
+                ask(route)
+        with pytest.raises(KeyReused):
+            ask(route, content=b"another")
+        assert value(ask(route, key="k2")) == {"n": 1}
+    else:
+        assert value(ask(route)) == after
+
+
+def test_an_answer_that_cannot_be_kept_is_given_all_the_same(ask, lake, monkeypatch):
+    def full(*_):
+        raise LakehouseError("no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Requests, "keep", full)
+        assert value(ask(force=True))["duplicate"] is False
+    again = ask(force=True)
+    assert value(again)["duplicate"] is True
+    assert lake.catalog.table("t").row_count == 2
+
+
+def test_answers_expire(ask, lake, monkeypatch):
+    ask(force=True)
+    now = time.time() + once.KEPT_FOR + 1
+    monkeypatch.setattr(once.time, "time", lambda: now)
+    assert not replayed(ask(force=True))
+    assert lake.catalog.table("t").row_count == 4
+    assert ask.service.requests._state.read("SELECT count(*) FROM request") == [(1,)]
+
+
+@pytest.mark.parametrize("key", ["", " ", "a b", "é", "x" * 256])
+def test_keys_that_cannot_be(ask, key):
+    with pytest.raises(RequestInvalid):
+        ask(key=key)
+
+
+def test_quotes_around_a_key_mean_nothing(ask):
+    ask(key='"k"')
+    assert replayed(ask(key="k"))
+
+
+CRASH = """
+    import os, signal, sys
+    sys.path.insert(0, args[1])
+    import lakehouse
+    from test_once import Asker
+    from lakehouse.server.once import Requests
+    def die(*_): os.kill(os.getpid(), signal.SIGKILL)
+    moment = {"before": "begin", "after": "keep"}[args[2]]
+    with lakehouse.open(args[0]) as lake:
+        setattr(Requests, moment, die)
+        Asker(lake)(force=True, mode=args[3], key="k1", table=args[4])
+"""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_server_killed_around_the_commit_loses_no_load_and_loads_none_twice(child, tmp_path, moment):
+    """`after`: committed, the answer not kept. The retry, forced as it is, finds the commit and tells of it."""
+    place = tmp_path / "lake"
+    with lakehouse.open(place) as lake:
+        lake.sql("CREATE TABLE t (id BIGINT, name VARCHAR)")
+    died = child(CRASH, place, __file__.rpartition("/")[0], moment, "append", "t")
+    died.process.wait(60)
+    assert died.process.returncode == -9, died.process.stderr.read()
+    with lakehouse.open(place) as lake:
+        assert lake.catalog.table("t").row_count == (2 if moment == "after" else 0)
+        if moment == "after":
+            with pytest.raises(KeyReused):
+                Asker(lake)(content=b"id,name\n7,x\n", force=True)
+            lake.sql("DELETE FROM t WHERE id = 1")  # whatever became of its rows
+        answer = Asker(lake)(force=True)
+        assert value(answer)["duplicate"] is (moment == "after")
+        assert (value(answer)["rows"], value(answer)["snapshot"]) == (2, 2)
+        assert lake.catalog.table("t").row_count == (1 if moment == "after" else 2)
+        assert value(Asker(lake)(force=True)) == value(answer)
