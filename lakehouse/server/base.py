@@ -306,7 +306,7 @@ class Handler(JupyterHandler):
         except (StreamClosedError, asyncio.CancelledError):
             log.info("the listener of %s went away", self.request_id)
             self._auto_finish = False
-            self.on_finish()
+            self._count("closed")
         except Exception as error:
             self._break_off(error)
         finally:
