@@ -19,6 +19,7 @@ from _report import Line, table
 SCRIPTS = (
     "start",
     "auth",
+    "api_fuzz",
     "catalog",
     "commits",
     "ingest_csv",
@@ -40,6 +41,8 @@ SCRIPTS = (
     "reports",
     "server",
     "load",
+    "workflow",
+    "workflow_kill",
 )
 
 

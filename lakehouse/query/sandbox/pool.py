@@ -146,7 +146,7 @@ class Pool:
         self._starter.shutdown(cancel_futures=True)
 
     def _idle(self, principal: str, write: bool) -> Worker | None:
-        idle = [one for one in self._workers if not one.busy and one.write == write and self._alive(one)]
+        idle = [one for one in list(self._workers) if not one.busy and one.write == write and self._alive(one)]
         own = [one for one in idle if one.principal == principal] or [one for one in idle if one.principal is None]
         return own[-1] if own and self._may(principal) else None
 
@@ -194,6 +194,8 @@ class Pool:
             with self._changed:
                 self._starting[principal] -= 1
                 self._changed.notify_all()
+            if self._closed:
+                raise LakeClosed(f"the lake {self._folder} was closed", hint="open it again") from None
             raise
         with self._changed:
             self._starting[principal] -= 1
@@ -204,9 +206,15 @@ class Pool:
             return self._taken(worker, principal)
 
     def _start(self, *, write: bool) -> Worker:
-        self._temp.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=self._temp))
-        return Worker(folder, self._setup(folder, write), self._entry)
+        try:
+            self._temp.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=self._temp))
+            return Worker(folder, self._setup(folder, write), self._entry)
+        except OSError as error:
+            raise SandboxUnavailable(
+                f"a worker with its folder in {self._temp} cannot be started: {error.strerror}",
+                hint="another folder can be given by storage.temp_directory",
+            ) from None
 
     def _setup(self, folder: Path, write: bool) -> Setup:
         query, catalog = self._settings.query, self._settings.catalog
