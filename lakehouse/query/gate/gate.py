@@ -92,14 +92,10 @@ class Gate:
         text = Text(sql, self._max_depth)
         try:
             statement = understand(text, self.names)
-        except SqlRefused as refused:
-            try:
-                self._parsed(text)  # a mistake is told in DuckDB's own words
-            except SyntaxFault:
-                raise
-            except LakehouseError:
-                pass  # what DuckDB has not made yet is refused all the same
-            raise refused from None
+        except SqlRefused:
+            self._check_syntax(text)
+            raise
+        self._check_syntax(text)
         pivoted = self._check(statement.select(), walk := self._walk(defaults=statement.defaults), sql, statement)
         made = Text(statement.out.text, self._max_depth)
         if self._parsed(made) != 1 and not pivoted:
@@ -163,6 +159,15 @@ class Gate:
             raise SqlRefused("only one statement at a time is let through")
         statement: Node = found["statements"][0]
         return statement
+
+    def _check_syntax(self, text: Text) -> None:
+        """Raise SyntaxFault, in DuckDB's own words, if it is no SQL at all."""
+        try:
+            self._parsed(text)
+        except SyntaxFault:
+            raise
+        except LakehouseError:
+            pass  # it may be SQL that DuckDB has not made yet
 
     def _parsed(self, text: Text) -> int:
         """How many statements DuckDB finds in a text that has one.

@@ -197,3 +197,16 @@ def test_a_write_needs_a_table_with_rows(gate):
 def test_any_text_gets_an_error_of_ours(gate, door, sql):
     with pytest.raises(LakehouseError):
         getattr(gate, door)(sql)
+
+
+def test_the_parser_gets_the_text_as_it_is(gate):
+    """The text stands in a literal, whose own spaces and quotes must not be touched on the way."""
+    for text in ("it''s", "a\u00a0b", "$$\u00a0$$", "'' || ''\u3000", "/* \u00a0 -- \n", "\\'", "caf\u00e9 \U0001f600"):
+        tree = gate._tree(f"SELECT '{text.replace(chr(39), chr(39) * 2)}' AS \"{text}\"")
+        (found,) = tree["node"]["select_list"]
+        assert (found["value"]["value"], found["alias"]) == (text, text)
+
+
+def test_what_is_no_sql_is_no_write(gate):
+    with pytest.raises(SyntaxFault):
+        gate.write("WITH x AS (SELECT 1) SELECT 1 UNION ALL INSERT INTO orders SELECT 1")
