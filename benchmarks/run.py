@@ -19,6 +19,7 @@ from _report import Line, table
 SCRIPTS = (
     "start",
     "auth",
+    "api_fuzz",
     "catalog",
     "commits",
     "ingest_csv",
@@ -36,9 +37,12 @@ SCRIPTS = (
     "observer",
     "retrieval",
     "sandbox",
+    "sandbox_fuzz",
     "reports",
     "server",
     "load",
+    "workflow",
+    "workflow_kill",
 )
 
 

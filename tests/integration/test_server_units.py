@@ -48,7 +48,9 @@ def test_systemd_finds_no_fault(tmp_path, name):
 def test_systemd_does_find_faults(tmp_path):
     """So that the test above can fail."""
     (tmp_path / "x.service").write_text("[Service]\nExecStart=/nowhere/at/all\nProtectEverything=yes\n")
-    done = subprocess.run(["systemd-analyze", "verify", tmp_path / "x.service"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", tmp_path / "x.service"], capture_output=True, text=True, check=False
+    )
     assert "ProtectEverything" in done.stderr
     assert "not executable" in done.stderr
 
