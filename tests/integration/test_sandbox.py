@@ -65,6 +65,12 @@ def sandbox(lake):
     return lake.sandbox("somebody")
 
 
+@pytest.fixture
+def unhurried(monkeypatch):
+    """On a busy machine a small query may take long; its worker is kept all the same."""
+    monkeypatch.setattr(pool, "_LONG", 1e9)
+
+
 def pids(lake) -> dict[int, str | None]:
     return {worker.pid: worker.principal for worker in lake._strangers._workers}
 
@@ -139,6 +145,7 @@ def test_writes_are_commits_of_the_lake(lake, sandbox):
         reader.sandbox().run("INSERT INTO few VALUES (2)")
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_warm_worker_sees_every_commit_and_any_snapshot(lake, sandbox):
     first = sandbox.sql("SELECT count(*) AS n FROM few")
     start = first.arrow().to_pylist()[0]["n"]
@@ -295,6 +302,7 @@ def test_a_worker_that_is_killed_is_one_failed_query(lake, sandbox):
     assert not answer._worker.folder.exists()
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_killed_write_is_done_or_not_and_the_answer_knows(lake):
     """Killed at four moments of its life: what `run` says is what the lake holds."""
     sandbox = lake.sandbox("writer")
@@ -317,6 +325,7 @@ def test_a_killed_write_is_done_or_not_and_the_answer_knows(lake):
     sandbox.run("DROP TABLE sure")
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_worker_serves_one_principal_and_not_forever(lake, monkeypatch):
     monkeypatch.setattr(pool, "QUERIES", 3)
     seen: dict[str, list[int]] = {"a": [], "b": []}
@@ -330,6 +339,7 @@ def test_a_worker_serves_one_principal_and_not_forever(lake, monkeypatch):
     assert seen["a"][0] == seen["a"][2] != seen["a"][3]
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_errors_before_it_runs_keep_a_worker_and_others_do_not(lake):
     sandbox = lake.sandbox("careless")
 
