@@ -37,9 +37,12 @@ SCRIPTS = (
     "observer",
     "retrieval",
     "sandbox",
+    "sandbox_fuzz",
     "reports",
     "server",
     "load",
+    "workflow",
+    "workflow_kill",
 )
 
 

@@ -81,7 +81,9 @@ class Line:
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> http.client.HTTPResponse:
         """Send; the answer is not read yet."""
-        given = {"Authorization": f"Bearer {PRIMARY}"} | {name.replace("_", "-"): value for name, value in headers.items()}
+        given = {"Authorization": f"Bearer {PRIMARY}"} | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
         self.connection.request(method, path, body, given)
         answer = self.connection.getresponse()
         if answer.status not in (200, 201):
@@ -121,7 +123,9 @@ def _requests(report: Report, server: Server, count: int) -> None:
             whoami=lambda: ours.whole("GET", f"{V1}/whoami"),
         )
     less = {name: [second * 1000 for second in seconds[count // 10 :]] for name, seconds in found.items()}
-    report.add("GET /health (theirs: an empty Tornado handler), p50", median(less["health"]), "ms", median(less["empty"]))
+    report.add(
+        "GET /health (theirs: an empty Tornado handler), p50", median(less["health"]), "ms", median(less["empty"])
+    )
     report.add("GET /whoami with a token, p50", median(less["whoami"]), "ms", median(less["empty"]))
     report.add("GET /whoami with a token, p99", percentile(less["whoami"], 99), "ms", percentile(less["empty"], 99))
     added = median([one - other for one, other in zip(less["whoami"], less["empty"], strict=True)])
@@ -164,7 +168,9 @@ def _stream(report: Report, server: Server, lake: Lakehouse, count: int) -> None
     total = lake.sql("SELECT count(*) FROM long").arrow()[0][0].as_py()
 
     def over() -> None:
-        answer = line.ask("POST", f"{V1}/query", json.dumps({"sql": query}), Accept=ARROW, Content_Type="application/json")
+        answer = line.ask(
+            "POST", f"{V1}/query", json.dumps({"sql": query}), Accept=ARROW, Content_Type="application/json"
+        )
         with pa.ipc.open_stream(answer) as batches:
             found = sum(batch.num_rows for batch in batches)
         answer.read()
@@ -214,7 +220,17 @@ def _datasette(report: Report, server: Server, lake: Lakehouse, folder: Path, ro
         peer.executemany("INSERT INTO long VALUES (?, ?, ?, ?)", frame.itertuples(index=False))
         peer.commit()
     port, query = free_port(), f"select id, n, x, word from long where id < {rows}"
-    command = [sys.executable, "-m", "datasette", str(path), "--port", str(port), "--setting", "max_returned_rows", str(rows)]
+    command = [
+        sys.executable,
+        "-m",
+        "datasette",
+        str(path),
+        "--port",
+        str(port),
+        "--setting",
+        "max_returned_rows",
+        str(rows),
+    ]
     command += ["--setting", "sql_time_limit_ms", "60000"]
     with _process(command, port, "/-/versions.json"):
         theirs, ours = Line(port), Line(server.port)
@@ -240,10 +256,17 @@ def _datasette(report: Report, server: Server, lake: Lakehouse, folder: Path, ro
         many = rounds(count, ours=over(rows), theirs=datasette(asked, rows))
         few = rounds(count * 10, ours=over(100), theirs=datasette(small, 100))
     report.add(
-        f"{rows:,} rows as JSON, a second (theirs: Datasette)", rows / median(many["ours"]), "/s", rows / median(many["theirs"])
+        f"{rows:,} rows as JSON, a second (theirs: Datasette)",
+        rows / median(many["ours"]),
+        "/s",
+        rows / median(many["theirs"]),
     )
-    report.add("100 rows as JSON, p50 (theirs: Datasette)", median(few["ours"]) * 1000, "ms", median(few["theirs"]) * 1000)
-    report.notes.append("Datasette reads SQLite in its own process; here each query runs in a process that can do no harm")
+    report.add(
+        "100 rows as JSON, p50 (theirs: Datasette)", median(few["ours"]) * 1000, "ms", median(few["theirs"]) * 1000
+    )
+    report.notes.append(
+        "Datasette reads SQLite in its own process; here each query runs in a process that can do no harm"
+    )
 
 
 def _memory(server: Server) -> float:

@@ -12,7 +12,6 @@ import click
 from lakehouse.cli.shared import as_json, opened, pair, print_json, print_rows
 
 if TYPE_CHECKING:
-    from lakehouse.lake import Lakehouse
     from lakehouse.workflow.runs import Run
 
 _NAMED = "The name of a stored workflow, or the path of a .toml file."
@@ -91,7 +90,7 @@ def run(
                 loaded, given, force=force, workers=workers, executor=executor, progress=progress, check=False
             )
 
-        _finish(lake, _watched(work, loaded.name, len(loaded.nodes), quiet=quiet or as_json), as_json)
+        _finish(_watched(work, loaded.name, len(loaded.nodes), quiet=quiet or as_json), as_json)
 
 
 @workflow.command()
@@ -113,7 +112,7 @@ def resume(
         def work(progress: Any) -> Run:
             return lake.workflows.resume(run_id, workers=workers, executor=executor, progress=progress, check=False)
 
-        _finish(lake, _watched(work, before.workflow, left, quiet=quiet or as_json), as_json)
+        _finish(_watched(work, before.workflow, left, quiet=quiet or as_json), as_json)
 
 
 @workflow.command()
@@ -243,7 +242,7 @@ def _watched(work: Any, name: str, count: int, *, quiet: bool) -> Run:
     return found
 
 
-def _finish(lake: Lakehouse, run: Run, as_json: bool) -> None:
+def _finish(run: Run, as_json: bool) -> None:
     """Print a run and end with the exit code that it deserves."""
     _print(run, as_json)
     if not run.success:

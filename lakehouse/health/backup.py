@@ -113,6 +113,7 @@ class Backup:
                 files += self._data(known, before)
             files += self._small()
             files += [self._add(path.relative_to(lake).as_posix(), path) for path in journals.find(lake)]
+            files += [self._add(path.relative_to(lake).as_posix(), path) for path in _definitions(lake)]
             objects = self._all_objects()
             manifest = Manifest(
                 FORMAT,
@@ -335,3 +336,9 @@ def _whole(catalog: Path, snapshot: int) -> bool:
 
 def _log(catalog: Path) -> Path:
     return catalog.with_name(f"{catalog.name}-wal")
+
+
+def _definitions(lake: Path) -> list[Path]:
+    """The stored workflows, with what lies beside them; their runs are journals."""
+    folder = lake / "workflows"
+    return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []

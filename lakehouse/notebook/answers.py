@@ -104,12 +104,15 @@ def _saved(lake: Lake, rest: Sequence[str]) -> Any:
     return Listing(("name", "sql", "with"), rows, caption)
 
 
-def _run(lake: Lakehouse, rest: Sequence[str]) -> Any:
+def _run(lake: Lake, rest: Sequence[str]) -> Any:
     from lakehouse.workflow.progress import Shown
 
-    workflow = lake.workflows.load(rest[0])
+    workflows = getattr(lake, "workflows", None)
+    if workflows is None:
+        raise LakehouseError("a lake behind a server runs its workflows there", hint="POST …/workflows/NAME/runs")
+    workflow = workflows.load(rest[0])
     with Shown(workflow.name, len(workflow.nodes)) as progress:
-        run = lake.workflows.run(workflow, dict(map(_pair, rest[1:])), progress=progress, check=False)
+        run = workflows.run(workflow, dict(map(_pair, rest[1:])), progress=progress, check=False)
     return run.checked()
 
 

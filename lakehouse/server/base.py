@@ -250,17 +250,8 @@ class Handler(JupyterHandler):
     def _call(self, query: Any, body: Any) -> Call:
         path = tuple(map(str, self.path_args))
         creates = self.label in ("write", "admin")
-        return Call(
-            self.service,
-            self.principal,
-            path,
-            query,
-            body,
-            self._stream,
-            self.request.headers,
-            creates,
-            self._then,
-        )
+        sent = (query, body, self._stream, self.request.headers)
+        return Call(self.service, self.principal, path, *sent, creates, self._then)
 
     async def _send(self, answer: Any) -> None:
         if not isinstance(answer, Answer):

@@ -33,7 +33,7 @@ def named(executor: str | Executor | None) -> Iterator[Executor | None]:
         except ImportError:
             raise WorkflowError("Dask is not installed", hint="pip install 'lakehouse-workbench[dask]'") from None
         address = executor.removeprefix(_DASK) if executor != "dask" else None
-        with Client(address, set_as_default=False) as client:
+        with Client(address, set_as_default=False) as client:  # type: ignore[no-untyped-call]
             yield client.get_executor(pure=False, retries=0)
     else:
         raise WorkflowError(f"there is no executor {executor!r:.80}", hint="threads, processes, dask, or an Executor")

@@ -139,7 +139,10 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True):
 
 def described(node: Node) -> dict[str, Any]:
     """A node as JSON has it, with its mode and without what is as usual."""
-    usual = {field.name: field.default for field in msgspec.structs.fields(type(node))}
+    usual = {
+        field.name: field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
+        for field in msgspec.structs.fields(type(node))
+    }
     values = msgspec.to_builtins(msgspec.structs.asdict(node))
     return {"mode": node.mode, **{name: value for name, value in values.items() if value != _builtin(usual[name])}}
 

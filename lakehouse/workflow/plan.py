@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lakehouse.catalog.names import nearest
@@ -162,7 +163,7 @@ def _rivals(made: Plan) -> Iterator[Flaw]:
         for table in made.writes[name]:
             writers.setdefault(table, []).append(name)
     for table, names in writers.items():
-        for first, second in zip(names, names[1:], strict=False):
+        for first, second in pairwise(names):
             if first not in set(made.upstream(second)):
                 yield Flaw(
                     second, "after", f"it writes '{table}', as node '{first}' does, and neither comes after the other"

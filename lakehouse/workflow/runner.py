@@ -185,7 +185,7 @@ class Running:
         tries = self._tries[name]
         node = self.workflow.nodes[name]
         if outcome.status in _TRIED and tries <= node.retries and not final and not self._cancelled():
-            pause = min(_LONGEST_BACKOFF, node.backoff * 2 ** (tries - 1)) * random.uniform(0.5, 1.5)
+            pause = min(_LONGEST_BACKOFF, node.backoff * 2 ** (tries - 1)) * random.uniform(0.5, 1.5)  # noqa: S311 - nobody's secret
             self.journal.append(Attempt(event=event, wait=pause))
             self.run.attempts.append(event)
             heapq.heappush(self._later, (time.monotonic() + pause, name))

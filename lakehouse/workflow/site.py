@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
@@ -29,6 +30,7 @@ class Site:
         self.workflow = workflow
         self.statement = lru_cache(None)(self._statement)
         self.query_reads = lru_cache(None)(self._query_reads)
+        self.installed = lru_cache(None)(_installed)
         self._seen: set[str] = set()
 
     @property
@@ -116,6 +118,14 @@ class Site:
                 tables |= dict.fromkeys(self.query_reads(view) or ())
                 self._seen.discard(table)
         return tuple(tables)
+
+
+def _installed(module: str) -> bool:
+    """Whether Python finds a module, which is not run for that."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 class Here(Site):

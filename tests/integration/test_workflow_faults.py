@@ -194,7 +194,7 @@ def test_a_report_that_must_be_kept_and_cannot_is_a_failure(tmp_path):
 
 
 def test_an_account_that_cannot_be_written_stops_the_run(place, monkeypatch):
-    lake, folder, _ = place
+    lake, _, _ = place
     from lakehouse.errors import DiskFull
     from lakehouse.journal import Journal
 

@@ -63,7 +63,7 @@ def statuses(run):
 
 
 def test_nodes_in_order_values_as_values_and_one_row_each(shared, run):
-    lake, folder = shared
+    lake, _ = shared
     seen = []
     nodes = {
         "many": Sql(sql="SELECT a, $word AS word FROM grown WHERE a >= $least", table="many"),
@@ -93,7 +93,7 @@ def test_nodes_in_order_values_as_values_and_one_row_each(shared, run):
 
 
 def test_what_has_not_changed_is_skipped(shared, run):
-    lake, folder = shared
+    lake, _ = shared
     nodes = {
         "load": Ingest(source="rows.csv", table="skip_loaded"),
         "sum": Sql(sql="SELECT sum(b) AS s FROM skip_loaded WHERE a > $k", table="skip_sum"),
@@ -301,7 +301,7 @@ def test_what_is_not_there(shared):
     for name in ("nothing", "..", "a b", ""):
         with pytest.raises(WorkflowNotFound):
             lake.workflows.stored(name)
-    with pytest.raises(WorkflowInvalid, match="params.x"):
+    with pytest.raises(WorkflowInvalid, match=r"params\.x"):
         lake.workflows.run(
             Workflow(name="p", nodes={"n": Python(call="h7work:nothing")}, folder=str(shared[1])), {"x": 1}
         )

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from lakehouse.errors import EventInvalid, FilterInvalid, JournalError, RequestInvalid
+from lakehouse.errors import ConfigError, DiskFull, EventInvalid, FilterInvalid, JournalError, RequestInvalid
 from lakehouse.observer.model import Counters, Delivered, Event, Receipt, Stats, Status
 from lakehouse.observer.observer import LIMIT, Observer
 from lakehouse.observer.questions import Cursor, Filters
@@ -182,15 +182,30 @@ def _since(text: str | None) -> int | str | None:
     return int(text) if text is not None and text.isascii() and text.isdigit() else text
 
 
-_TAKEN = (EventInvalid, JournalError)
-
+_READS = (FilterInvalid, DiskFull)
 ROUTES = (
-    Route("POST", "/observer/events", "write", record, body=Taken, statuses=(202,), refuses=_TAKEN),
-    Route("GET", "/observer/events", "read", events, query=Which, refuses=(FilterInvalid,)),
-    Route("GET", "/observer/stats", "read", stats, query=Counted, refuses=(FilterInvalid,)),
     Route(
-        "GET", "/observer/stream", "read", stream, query=Heard, media=("text/event-stream",), reads=("Last-Event-ID",)
+        "POST",
+        "/observer/events",
+        "write",
+        record,
+        body=Taken,
+        statuses=(202,),
+        refuses=(EventInvalid, JournalError),
+        counts_once="unsure",
     ),
-    Route("GET", "/observer/verify", "read", verify),
-    Route("POST", "/observer/compact", "admin", compact, body=KeptAge),
+    Route("GET", "/observer/events", "read", events, query=Which, refuses=_READS),
+    Route("GET", "/observer/stats", "read", stats, query=Counted, refuses=_READS),
+    Route(
+        "GET",
+        "/observer/stream",
+        "read",
+        stream,
+        query=Heard,
+        media=("text/event-stream",),
+        refuses=_READS,
+        reads=("Last-Event-ID",),
+    ),
+    Route("GET", "/observer/verify", "read", verify, refuses=(JournalError,)),
+    Route("POST", "/observer/compact", "admin", compact, body=KeptAge, refuses=(ConfigError, JournalError)),
 )

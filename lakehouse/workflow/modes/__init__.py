@@ -13,6 +13,8 @@ from lakehouse.workflow.modes.pathway import Pathway
 from lakehouse.workflow.modes.python import Python
 from lakehouse.workflow.modes.sql import Sql
 
+__all__ = ["GROUP", "OURS", "Http", "Ingest", "Notebook", "Pathway", "Python", "Sql", "known"]
+
 GROUP = "lakehouse.workflow_modes"
 OURS: tuple[type[Node], ...] = (Http, Ingest, Notebook, Pathway, Python, Sql)
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import SplitResult, urlsplit
 
+import msgspec
+
 from lakehouse.errors import LakehouseError, NodeFailed
 from lakehouse.observer.model import Data
 from lakehouse.storage.base import check_key
@@ -33,7 +35,7 @@ class Http(Node, frozen=True, kw_only=True):
     reusable: ClassVar[bool] = True
     url: str
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = "GET"
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
     """`env:NAME` takes the value of a variable when it runs, so that no secret stands in the definition."""
     json: Any = None
     """A body; `$name` in it is the value of a parameter."""

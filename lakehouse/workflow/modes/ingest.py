@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import msgspec
+
 from lakehouse.errors import NodeFailed
 from lakehouse.ingest.receipt import Contract, Mode
 from lakehouse.observer.model import Data
@@ -31,7 +33,7 @@ class Ingest(Node, frozen=True, kw_only=True):
     key: tuple[str, ...] = ()
     contract: Contract | None = None
     format: str | None = None
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
 
     def problems(self, site: Site) -> Iterator[tuple[str, str]]:
         if why := site.target(self.table):

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import msgspec
+
 from lakehouse.errors import LakehouseError, NodeFailed
 from lakehouse.observer.model import Data
 from lakehouse.storage.base import check_key
@@ -34,7 +36,7 @@ class Notebook(Node, frozen=True, kw_only=True):
     """Its path, relative to the workflow's file."""
     object: str | None = None
     """The key under which it is kept as it was executed; one that ends in `.html` is a page."""
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = msgspec.field(default_factory=dict)
     inputs: tuple[str, ...] | None = None
     """Tables that it reads; None: not said, so it is never skipped as unchanged."""
     outputs: tuple[str, ...] = ()
@@ -80,7 +82,12 @@ class Notebook(Node, frozen=True, kw_only=True):
             given[LAKE] = str(work.lake.path)
         if self.inputs:
             work.read_tables([work.site.table(table) for table in self.inputs])
-        with tempfile.TemporaryDirectory(prefix="tmp-notebook-", dir=work.temporary()) as folder:
+        # Sockets in a folder of their own: by default all kernels in one folder would take the same names; and not in
+        # the lake, whose path may be longer than a socket's can be.
+        with (
+            tempfile.TemporaryDirectory(prefix="tmp-notebook-", dir=work.temporary()) as folder,
+            tempfile.TemporaryDirectory(prefix="lh-") as sockets,
+        ):
             executed = Path(folder, "executed.ipynb")
             try:
                 papermill.execute_notebook(
@@ -90,7 +97,9 @@ class Notebook(Node, frozen=True, kw_only=True):
                     cwd=str(source.parent),
                     progress_bar=False,
                     start_timeout=600,  # on a busy machine; how long it may take is the node's `timeout`
-                    config=Config({"KernelManager": {"transport": "ipc"}}),  # no port is opened for the kernel
+                    config=Config(
+                        {"KernelManager": {"transport": "ipc", "ip": f"{sockets}/k"}}
+                    ),  # no port is opened for the kernel
                 )
             except papermill.PapermillExecutionError as error:
                 work.keep(executed, ".ipynb")

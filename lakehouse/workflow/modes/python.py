@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import re
 import sys
@@ -33,7 +32,7 @@ class Python(Node, frozen=True, kw_only=True):
 
     mode: ClassVar[str] = "python"
     call: str
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = msgspec.field(default_factory=dict)
     table: str | None = None
     """Where the frame goes that it returns, in one commit."""
     write: Literal["replace", "append"] = "replace"
@@ -46,7 +45,7 @@ class Python(Node, frozen=True, kw_only=True):
         match = _CALL.fullmatch(self.call)
         if match is None:
             yield "call", "expected module:function"
-        elif not self.files(site) and not _installed(match[1].partition(".")[0]):
+        elif not self.files(site) and not site.installed(match[1].partition(".")[0]):
             yield "call", f"there is no module '{match[1]}'"
         for key, tables in (("table", (self.table,) if self.table else ()), ("outputs", self.outputs)):
             for table in tables:
@@ -100,13 +99,6 @@ class Python(Node, frozen=True, kw_only=True):
             if returned is not None:
                 work.fields["result"] = _kept(returned)
         work.made(self.outputs)
-
-
-def _installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):
-        return False
 
 
 def _kept(value: Any) -> Any:
