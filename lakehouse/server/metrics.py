@@ -118,7 +118,7 @@ class _Lake(Collector):
         running = len(lake.running()) + len(self._service.asked.running())
         yield GaugeMetricFamily("lakehouse_queries_running", "Queries under way in this server.", value=running)
         workers = GaugeMetricFamily("lakehouse_sandbox_workers", "Processes for SQL from strangers.", labels=["state"])
-        count, busy = lake.sandbox().workers()
+        count, busy = lake.sandbox().workers
         workers.add_metric(["busy"], busy)
         workers.add_metric(["idle"], count - busy)
         yield workers
