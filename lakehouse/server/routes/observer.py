@@ -24,10 +24,17 @@ _ALIVE = 15.0
 _MOST = 10_000
 
 
+class NewEvent(Event, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """An event as it is sent; who sends it, its place and its time are the server's to say."""
+
+    id: str = ""
+    """Empty: one is made up when it is taken. Until then the same request is the same, however often it is read."""
+
+
 class Taken(msgspec.Struct, forbid_unknown_fields=True):
     """One event or several, in order."""
 
-    events: Annotated[list[Event], msgspec.Meta(min_length=1, max_length=_MOST)]
+    events: Annotated[list[NewEvent], msgspec.Meta(min_length=1, max_length=_MOST)]
 
 
 class Which(msgspec.Struct, forbid_unknown_fields=True):
@@ -109,8 +116,7 @@ class Compacted(msgspec.Struct):
 
 def record(call: Call) -> Answer[Receipt]:
     """Take one event or a batch: 202, also when the ring is full; the receipt says what became of them."""
-    stamped = [msgspec.structs.replace(event, principal=call.principal.name) for event in call.body.events]
-    return Answer(call.lake.observer.record_many(stamped), 202)
+    return Answer(call.lake.observer.record_many(_stamped(one, call.principal.name) for one in call.body.events), 202)
 
 
 def events(call: Call) -> Found:
@@ -171,6 +177,13 @@ async def _live(service: Service, observer: Observer, filters: Filters, cursor: 
             if time.monotonic() - quiet > _ALIVE:
                 yield b": nothing new\n\n"
                 quiet = time.monotonic()
+
+
+def _stamped(sent: NewEvent, principal: str) -> Event:
+    facts = msgspec.structs.asdict(sent) | {"principal": principal}
+    if not sent.id:
+        del facts["id"]
+    return Event(**facts)
 
 
 def _told(event: Event) -> bytes:
