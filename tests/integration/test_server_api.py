@@ -14,6 +14,6 @@ def server(tmp_path_factory):
 
 
 @schema.parametrize()
-@settings(max_examples=8)
+@settings(max_examples=5)
 def test_what_is_described_is_what_is_served(case, server):
     check(case, server)
