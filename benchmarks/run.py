@@ -19,6 +19,7 @@ from _report import Line, table
 SCRIPTS = (
     "start",
     "auth",
+    "api_fuzz",
     "catalog",
     "commits",
     "ingest_csv",
@@ -36,6 +37,7 @@ SCRIPTS = (
     "observer",
     "retrieval",
     "sandbox",
+    "sandbox_fuzz",
     "reports",
     "server",
     "load",

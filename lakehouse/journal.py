@@ -28,7 +28,6 @@ Sync = Literal["always", "interval", "never"]
 _HEAD = 256
 _FIRST = 100
 _MANY = 10_000
-_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,7 +334,7 @@ class Writing:
 
     def __init__(self, journal: Journal, file: int, end: Position, *, whole: bool = True, draft: bool = False) -> None:
         self.end = end
-        self.time = _NEVER
+        self.time = datetime.now(UTC)
         self.sound = True
         self._journal = journal
         self._file = file

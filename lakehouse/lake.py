@@ -170,6 +170,7 @@ class Lakehouse:
             principal,
             self.settings,
             self.catalog,
+            version=self.snapshot,
             history=self._history,
             traces=self._traces.lent,
         )
@@ -253,7 +254,7 @@ class Lakehouse:
     def cancel(self, query_id: str) -> bool:
         """Stop a query from another thread; False when none of that id is under way."""
         for (_, name), answer in list(self._strangers.running.items()):
-            if name == query_id and answer is not None:
+            if name == query_id:
                 answer.cancel()
                 return True
         return self._runner.cancel(query_id)

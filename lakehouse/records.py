@@ -108,7 +108,8 @@ def parse(line: bytes, after: int, longest: int) -> Line | str:
 
 def stamp(time: datetime) -> str:
     """A time in UTC as a record has it."""
-    return time.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    text = _encoder.encode(time).decode()[1:-1]  # a third of the time of isoformat, but without a fraction of 0
+    return text if "." in text else f"{text[:-1]}.000000Z"
 
 
 def encode(seq: int, time: str, prev: str, value: Any, longest: int) -> bytes:

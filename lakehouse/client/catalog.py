@@ -12,11 +12,8 @@ from lakehouse.catalog.names import nearest, quote, split
 from lakehouse.catalog.search import Hit
 from lakehouse.client import table as tables
 from lakehouse.client.table import Commit, Entry, Facts, RemoteTable, version_text
-from lakehouse.client.wire import LONG, Wire, path
-from lakehouse.errors import AlreadyExists, LakehouseError, SchemaNotFound, TableNotFound
-
-_ALL = 10_000
-"""Most snapshots of one answer."""
+from lakehouse.client.wire import LONG, Wire, complete, limited, path
+from lakehouse.errors import AlreadyExists, SchemaNotFound, TableNotFound
 
 
 class _Tables(msgspec.Struct):
@@ -110,10 +107,7 @@ class RemoteCatalog:
         Raises:
             LakehouseError: without a limit there are more than one answer holds (10,000).
         """
-        found = tables.snapshots(self._wire, _ALL if limit is None else limit)[0] if limit != 0 else []
-        if limit is None and len(found) == _ALL:
-            raise LakehouseError(f"there are {_ALL:,} snapshots or more", hint="give a limit")
-        return found
+        return complete(tables.snapshots(self._wire, limited(limit))[0] if limit != 0 else [], limit)
 
     def current_snapshot(self) -> Snapshot:
         """The snapshot that reads see now."""
@@ -138,8 +132,8 @@ class RemoteCatalog:
 
     def search(self, text: str, limit: int | None = None) -> list[Hit]:
         """Tables, views and schemas in which every word of a text is found; see `Catalog.search`."""
-        query = {"q": text, "limit": _ALL if limit is None else limit}
-        return list(self._wire.json("GET", "/search", dict[str, list[Hit]], query=query)["hits"])
+        query = {"q": text, "limit": limited(limit)}
+        return complete(self._wire.json("GET", "/search", dict[str, list[Hit]], query=query)["hits"], limit)
 
     def lineage(self, name: str, direction: Direction = "both", depth: int | None = None) -> Lineage:
         """Where the rows of a table came from and what was made from it, also of one that was dropped."""

@@ -32,6 +32,10 @@ _ONLY_THERE = {
     "branch": "open a branch where the lake is",
     "backup": "run lakehouse backup where the lake is",
     "doctor": "run lakehouse doctor where the lake is",
+    "observer": "read its events where the lake is",
+    "reports": "run lakehouse report where the lake is",
+    "workflows": "run lakehouse workflow where the lake is",
+    "sandbox": "sql() runs in one on the server",
     "saved": "compose the SQL here, or keep it as a view",
     "path": "client.url says where the lake is",
 }

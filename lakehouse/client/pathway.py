@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any, NoReturn
 import msgspec
 
 from lakehouse.client.problems import translated
-from lakehouse.client.wire import LONG, Wire, path
+from lakehouse.client.wire import LONG, Wire
+from lakehouse.client.wire import path as route
 from lakehouse.errors import Conflict, FilterInvalid, NotRemote, PreconditionFailed, TraceInvalid, TraceNotFound
 from lakehouse.journal import Verification
 from lakehouse.pathway.model import Found, History, SearchPage, Stats, Trace, Version, draft
@@ -82,7 +82,7 @@ class RemotePathway:
 
     def get(self, uid: str, *, as_of: AsOf | None = None) -> Trace:
         """One trace, as it is or was; see `Pathway.get`."""
-        return self._trace("GET", path("/pathway/traces/{}", uid), query={"as_of": _when(as_of)})
+        return self._trace("GET", route("/pathway/traces/{}", uid), query={"as_of": _when(as_of)})
 
     def has(self, uid: str) -> bool:
         """Whether there is a trace of that uid, retired or not."""
@@ -102,7 +102,7 @@ class RemotePathway:
         headers = {} if if_version is None else {"If-Match": f'"{if_version}"'}
         body = {"content": msgspec.Raw(checked(content))}
         try:
-            return self._trace("PATCH", path("/pathway/traces/{}", uid), body=body, headers=headers)
+            return self._trace("PATCH", route("/pathway/traces/{}", uid), body=body, headers=headers)
         except PreconditionFailed as error:
             raise Conflict(error.message, hint=error.hint) from None
 
@@ -120,36 +120,36 @@ class RemotePathway:
         new = draft(content, kind=kind, tags=tags or (), scope=scope, uid=new_uid)
         body: dict[str, Any] = {"content": msgspec.Raw(new.content), "kind": kind, "new_uid": new_uid}
         body |= {"tags": None if tags is None else new.tags, "scope": None if scope is None else new.scope}
-        return self._trace("POST", path("/pathway/traces/{}/revisions", uid), body=body)
+        return self._trace("POST", route("/pathway/traces/{}/revisions", uid), body=body)
 
     def retire(self, uid: str, reason: str | None = None) -> Trace:
         """Take a trace out of search; `get` and `history` still give it."""
-        return self._trace("POST", path("/pathway/traces/{}/retire", uid), body={"reason": reason})
+        return self._trace("POST", route("/pathway/traces/{}/retire", uid), body={"reason": reason})
 
     delete = retire
 
     def restore(self, uid: str) -> Trace:
         """Undo `retire`."""
-        return self._trace("POST", path("/pathway/traces/{}/restore", uid))
+        return self._trace("POST", route("/pathway/traces/{}/restore", uid))
 
     def feedback(self, uid: str, score: float, note: str | None = None) -> Trace:
         """Say how good a trace was; the last score counts."""
         checked(score)
-        return self._trace("POST", path("/pathway/traces/{}/feedback", uid), body={"score": score, "note": note})
+        return self._trace("POST", route("/pathway/traces/{}/feedback", uid), body={"score": score, "note": note})
 
     def versions(self, uid: str) -> list[Version]:
         """What a trace said, oldest first."""
-        where = path("/pathway/traces/{}/versions", uid)
+        where = route("/pathway/traces/{}/versions", uid)
         return list(self._wire.json("GET", where, dict[str, list[Version]])["versions"])
 
     def history(self, uid: str) -> History:
         """A trace and its predecessors, newest first."""
-        found: History = self._wire.json("GET", path("/pathway/traces/{}/history", uid), History)
+        found: History = self._wire.json("GET", route("/pathway/traces/{}/history", uid), History)
         return found
 
     def descendants(self, uid: str) -> list[Trace]:
         """All traces that revise this one, directly or through others, oldest first."""
-        where = path("/pathway/traces/{}/descendants", uid)
+        where = route("/pathway/traces/{}/descendants", uid)
         return list(self._wire.json("GET", where, dict[str, list[Trace]])["items"])
 
     def search(
@@ -209,16 +209,27 @@ class RemotePathway:
             if (cursor := page.next_cursor) is None:
                 return
 
-    def export(self, target: str | os.PathLike[str], **arguments: Any) -> int:
-        """Write the traces that the filters of `search` let through, retired ones too, as NDJSON; returns how many.
+    def export(
+        self,
+        path: str | Path,
+        *,
+        filters: Mapping[str, Any] | None = None,
+        tags: Iterable[str] | None = None,
+        kind: str | None = None,
+        scope: Mapping[str, str] | None = None,
+        as_of: AsOf | None = None,
+        include_retired: bool = True,
+    ) -> int:
+        """Write traces as NDJSON, the oldest first; what is given narrows them as it does a search. Returns how many.
 
         The file appears whole or not at all.
         """
         from lakehouse.query.files import written
 
-        with written(Path(target)) as temporary, temporary.open("wb") as file:
-            if arguments:
-                traces = self.get_all(**{"include_retired": True, **arguments})[::-1]
+        given = {"filters": filters, "tags": tags, "kind": kind, "scope": scope, "as_of": as_of}
+        with written(Path(path)) as temporary, temporary.open("wb") as file:
+            if not include_retired or any(one is not None for one in given.values()):
+                traces = self.get_all(include_retired=include_retired, **given)[::-1]
                 file.writelines(json.dumps(one.to_dict(), ensure_ascii=False).encode() + b"\n" for one in traces)
                 return len(traces)
             lines = 0
@@ -229,11 +240,11 @@ class RemotePathway:
                         file.write(piece)
             return lines
 
-    def import_(self, source: str | os.PathLike[str], *, on_conflict: OnConflict = "skip") -> Imported:
+    def import_(self, path: str | Path, *, on_conflict: OnConflict = "skip") -> Imported:
         """Add the traces of an export, or memories as other stores write them; see `Pathway.import_`."""
         from lakehouse.storage.base import pieces
 
-        name = Path(source)
+        name = Path(path)
         query = {"on_conflict": on_conflict}
         answer = self._wire.send("POST", "/pathway/import", query=query, content=lambda: pieces(name), wait=LONG)
         imported: Imported = msgspec.json.decode(answer.content, type=Imported)

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import httpx
 import msgspec
 import pyarrow as pa
@@ -22,7 +23,7 @@ from lakehouse.client.arrow import ARROW, opened
 from lakehouse.client.problems import error_of
 from lakehouse.client.scratch import Scratch
 from lakehouse.client.table import version_text
-from lakehouse.client.wire import LONG, Wire, path
+from lakehouse.client.wire import LONG, Wire, complete, limited, path
 from lakehouse.config import QuerySettings, StorageSettings, parse_size
 from lakehouse.errors import AnswerBroken, DiskFull, LakehouseError, NotFound, NotRemote, ParameterFault, QueryError
 from lakehouse.pathway.values import LOST, encoded
@@ -33,6 +34,7 @@ from lakehouse.query.script import Parameters
 from lakehouse.query.statements import Parser, Statement
 
 _NOT_SENT = re.compile(r"\b(?:UHUGEINT|BIT|BIGNUM|TIME WITH TIME ZONE)\b")
+_QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*\"""")
 KEY = "Idempotency-Key"
 QUERY_ID, SNAPSHOT = "Lakehouse-Query-Id", "Lakehouse-Snapshot"
 
@@ -141,8 +143,8 @@ class Queries:
 
     def history(self, limit: int | None, text: str | None, status: Status | None) -> list[Query]:
         """What was asked of the lake; see `Client.queries`."""
-        query = {"limit": 10_000 if limit is None else limit, "text": text, "status": status}
-        return list(self._wire.json("GET", "/queries", _Ended, query=query).queries)
+        query = {"limit": limited(limit), "text": text, "status": status}
+        return complete(self._wire.json("GET", "/queries", _Ended, query=query).queries, limit)
 
     def running(self) -> list[Asked]:
         """The queries under way; see `Client.running`."""
@@ -266,7 +268,9 @@ def _types(schema: pa.Schema) -> tuple[str, ...] | None:
         return None
     try:
         types = tuple(msgspec.json.decode(told, type=list[str]))
-    except msgspec.DecodeError:
+        for kind in types:  # they are going to stand in SQL here: nothing but a type may
+            duckdb.sqltype(kind)
+    except (msgspec.DecodeError, duckdb.Error):
         return None
     return types if len(types) == len(schema) else None
 
@@ -278,7 +282,7 @@ def _check_types(names: list[str], types: tuple[str, ...]) -> None:
         NotRemote: names the column.
     """
     for name, kind in zip(names, types, strict=False):
-        if found := _NOT_SENT.search(kind):
+        if found := _NOT_SENT.search(_QUOTED.sub("", kind)):
             raise NotRemote(
                 f"the column {name} is {kind}, and {found[0]} does not come over HTTP as it is",
                 hint=f'select "{name}"::VARCHAR',

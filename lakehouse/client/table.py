@@ -17,7 +17,7 @@ from lakehouse.catalog.profile import SAMPLE
 from lakehouse.catalog.profiles import Profile
 from lakehouse.catalog.table import Column
 from lakehouse.client.arrow import ARROW, read_table
-from lakehouse.client.wire import LONG, Wire, path
+from lakehouse.client.wire import LONG, Wire, complete, limited, path
 from lakehouse.errors import LakehouseError
 
 if TYPE_CHECKING:
@@ -151,14 +151,15 @@ class RemoteTable:
 
     def snapshots(self) -> list[Snapshot]:
         """The snapshots that changed this table, newest first, the one that created it last."""
-        found = self._wire.json("GET", self._path("/snapshots"), _Snapshots, query={"limit": 10_000})
-        return [_snapshot(one) for one in found.snapshots]
+        found = self._wire.json("GET", self._path("/snapshots"), _Snapshots, query={"limit": limited(None)})
+        return complete([_snapshot(one) for one in found.snapshots], None)
 
     def history(self, limit: int | None = None) -> list[Change]:
         """The commits that changed this table, newest first, with how many rows each changed; see `Table.history`."""
-        query = {"limit": 10_000 if limit is None else limit}
+        query = {"limit": limited(limit)}
         found = self._wire.json("GET", self._path("/history"), dict[str, list[_Change]], query=query, wait=LONG)
-        return [Change(_snapshot(o.snapshot), o.inserted, o.updated, o.deleted) for o in found["commits"]]
+        changes = [Change(_snapshot(o.snapshot), o.inserted, o.updated, o.deleted) for o in found["commits"]]
+        return complete(changes, limit)
 
     def profile(self, *, sample: int | None = SAMPLE) -> Profile:
         """What each column holds; see `Table.profile`."""
@@ -237,7 +238,11 @@ class RemoteTable:
 
 def version_text(version: Version) -> int | str:
     """A version as it is sent: an id, the name of a tagged snapshot, or a time in ISO 8601."""
-    return version.isoformat() if isinstance(version, date) else version
+    if not isinstance(version, date):
+        return version
+    if not isinstance(version, datetime):
+        version = datetime(version.year, version.month, version.day)
+    return version.astimezone().isoformat()  # a time without a zone is one of this machine, not of the server
 
 
 def lineage(wire: Wire, name: str, direction: Direction, depth: int | None, at: Mapping[str, Any]) -> Lineage:

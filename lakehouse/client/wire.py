@@ -25,6 +25,8 @@ from lakehouse.errors import ConfigError, LakehouseError, RequestInFlight, Reque
 T = TypeVar("T")
 LONG = -1.0
 """In place of seconds: as long as it takes; a server that is gone is still noticed (TCP keep-alive)."""
+MOST = 10_000
+"""What a list in one answer of the server may hold."""
 _CONNECT = 10.0  # seconds
 _FIRST, _MOST = 0.2, 5.0  # seconds between attempts, doubled each time
 _LONGEST = 60.0  # a server that asks for more than so many seconds is not waited for
@@ -43,6 +45,22 @@ _KEEP_ALIVE = [
 def path(template: str, *names: str) -> str:
     """A path with names in its `{}`, written so that each stays one part."""
     return template.format(*(_part(name) for name in names))
+
+
+def limited(limit: int | None) -> int:
+    """How many are asked for; None: as many as one answer may hold."""
+    return MOST if limit is None else limit
+
+
+def complete(found: list[T], limit: int | None) -> list[T]:
+    """What was found, if it is surely all that was asked for.
+
+    Raises:
+        LakehouseError: all were asked for, and the answer is full.
+    """
+    if limit is None and len(found) >= MOST:
+        raise LakehouseError(f"there are {MOST:,} or more, which is what one answer may hold", hint="give a limit")
+    return found
 
 
 def _part(name: str) -> str:

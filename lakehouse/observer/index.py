@@ -102,7 +102,7 @@ class Index:
                     connection.execute(_PLACE)
                 connection.execute("BEGIN")
                 return [connection.execute(sql, values).fetchall() for sql, values in questions]
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, _Elsewhere) as error:
             full = getattr(error, "errno", None) in _FULL or _is_full(error)
             raise (DiskFull if full else LakeUnusable)(
                 f"the index of the events cannot be used: {error}", hint="it may be deleted: it is rebuilt"
@@ -122,6 +122,8 @@ class Index:
             stat = os.stat(self._journal.path) if self._journal is not None else None
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise LakeUnusable(f"the journal of the events cannot be read: {error.strerror}") from None
         return stat and (stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
     def _current(self) -> sqlite3.Connection:
@@ -289,7 +291,7 @@ def _checked(connection: sqlite3.Connection) -> sqlite3.Connection:
 
 
 def _is_full(error: Exception) -> bool:
-    return "full" in str(error) or "disk I/O" in str(error)
+    return any(words in str(error) for words in ("full", "disk I/O", "No space"))
 
 
 @contextmanager

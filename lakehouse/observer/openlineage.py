@@ -113,12 +113,15 @@ class OpenLineage:
 
     def offer(self, event: Event) -> None:
         """Let an event wait for its turn; it is dropped and counted when too many do."""
-        with self._lock:
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._work, name="lakehouse-openlineage", daemon=True)
-                self._thread.start()
         try:
+            with self._lock:
+                if self._thread is None or not self._thread.is_alive():
+                    self._thread = threading.Thread(target=self._work, name="lakehouse-openlineage", daemon=True)
+                    self._thread.start()
             self._queue.put_nowait(event)
+        except RuntimeError as error:  # the system gives no thread
+            self._count("dropped", 1)
+            self._complain(str(error))
         except queue.Full:
             self._count("dropped", 1)
             self._complain("more events wait for it than there is room for")
@@ -149,8 +152,11 @@ class OpenLineage:
 
     def _work(self) -> None:
         made: Endpoint | None = None
-        while (event := self._queue.get()) is not None and not self._closed.is_set():
+        while (event := self._queue.get()) is not None:
             try:
+                if self._closed.is_set():
+                    self._count("dropped", 1)
+                    continue
                 made = made or self._make()
                 for one in self.run_events(event):
                     try:

@@ -208,8 +208,7 @@ class Index:
                 events.forget(connection)
                 last = Position()
             applying = events.Applying(connection, self._local.terms)
-            count = 0
-            for found in self._journal.read(last):
+            for count, found in enumerate(self._journal.read(last), start=1):
                 if found.end.generation != last.generation and last != Position():
                     events.forget(connection)  # the journal was compacted: its new file tells everything again
                     applying = events.Applying(connection, self._local.terms)
@@ -220,7 +219,6 @@ class Index:
                 elif wrong := _applied(applying, found):
                     reason = f"record {found.seq} cannot be applied: {wrong}"
                     faults.append(Fault(begin, last.offset - begin - 1, reason, last))
-                count += 1
                 if count % _BATCH == 0:  # a transaction is not larger than needed
                     applying.flush()
                     self._remember(connection, last, faults)

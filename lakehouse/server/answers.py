@@ -11,6 +11,7 @@ from lakehouse.catalog.layout import DataFile
 from lakehouse.catalog.lineage.graph import Node
 from lakehouse.catalog.search import Hit
 from lakehouse.catalog.table import Column
+from lakehouse.observer.model import Counters
 from lakehouse.pathway.model import Trace, Version
 from lakehouse.query.history import Query
 from lakehouse.records import Fault
@@ -22,7 +23,7 @@ class Check(msgspec.Struct):
     """Whether one part answers."""
 
     ok: bool
-    found: int | None = None
+    found: int | Counters | None = None
     """The newest snapshot, or how many there are."""
     why: str | None = None
     """What is wrong, or what is known of it."""

@@ -250,17 +250,8 @@ class Handler(JupyterHandler):
     def _call(self, query: Any, body: Any) -> Call:
         path = tuple(map(str, self.path_args))
         creates = self.label in ("write", "admin")
-        return Call(
-            self.service,
-            self.principal,
-            path,
-            query,
-            body,
-            self._stream,
-            self.request.headers,
-            creates,
-            self._then,
-        )
+        sent = (query, body, self._stream, self.request.headers)
+        return Call(self.service, self.principal, path, *sent, creates, self._then)
 
     async def _send(self, answer: Any) -> None:
         if not isinstance(answer, Answer):
@@ -301,7 +292,7 @@ class Handler(JupyterHandler):
             if close is not None:
                 await self.service.run(close)
 
-    async def _stream_live(self, answer: Answer, live: AsyncIterator[bytes]) -> None:
+    async def _stream_live(self, answer: Answer[Any], live: AsyncIterator[bytes]) -> None:
         """Write until the reader goes away, the server stops, or there is an end after all."""
         for name, value in answer.headers.items():
             self.set_header(name, value)
@@ -315,6 +306,7 @@ class Handler(JupyterHandler):
         except (StreamClosedError, asyncio.CancelledError):
             log.info("the listener of %s went away", self.request_id)
             self._auto_finish = False
+            self._count("closed")
         except Exception as error:
             self._break_off(error)
         finally:

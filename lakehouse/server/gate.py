@@ -50,8 +50,11 @@ class Gate(Matcher):
             header = bearer(request.headers.get("Authorization"))
             if any(guard.identify(token) for token in (header, *request.query_arguments.get("token", ())) if token):
                 return {"target_kwargs": {"detail": "a token of the lake opens the lake's routes only"}}
+        stream = request.connection.stream  # type: ignore[union-attr] # of HTTP/1, the only one there is
         if request.headers.get("Upgrade", "").lower() == "websocket":
-            self._sockets.add(request.connection.stream)  # type: ignore[union-attr] # of HTTP/1, the only one there is
+            self._sockets.add(stream)
+        else:
+            self._sockets.discard(stream)  # it was refused as a websocket, and goes on with other requests
         if not request.path.startswith(self._ours):
             self._service.admit(request)  # Jupyter finds out itself who it is
         return None

@@ -1,4 +1,4 @@
-"""One real server for a module, and a client of it."""
+"""One real server for all contracts, and a client of it."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
 from serving import PRIMARY, TOKENS, Server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     lakehouse.open(folder / "lake").close()
@@ -26,7 +26,7 @@ def server(tmp_path_factory):
         running.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def client(server):
     with lakehouse.connect(server.url, PRIMARY) as connected:
         yield connected

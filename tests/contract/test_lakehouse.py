@@ -22,6 +22,7 @@ from lakehouse.errors import (
     IngestError,
     LakehouseError,
     ObjectNotFound,
+    ObjectTooLarge,
     ParameterFault,
     QueryError,
     QueryTimeout,
@@ -37,6 +38,8 @@ from lakehouse.errors import (
     TraceNotFound,
 )
 
+SETTINGS = {"query": {"threads": 1}, "storage": {"put_caps": {"small/": 10}}}
+
 
 @pytest.fixture(scope="module", params=["here", "behind a server"])
 def lake(request, tmp_path_factory):
@@ -44,7 +47,7 @@ def lake(request, tmp_path_factory):
     if request.param == "behind a server":
         yield request.getfixturevalue("client")
         return
-    with lakehouse.open(tmp_path_factory.mktemp("here") / "lake", settings={"query": {"threads": 1}}) as opened:
+    with lakehouse.open(tmp_path_factory.mktemp("here") / "lake", settings=SETTINGS) as opened:
         yield opened
 
 
@@ -170,6 +173,14 @@ def test_objects_are_loaded(lake, csv):
     assert lake.ingest(lake.storage.head("landing/flights.csv"), "from_info").source == "object:landing/flights.csv"
     with pytest.raises(ObjectNotFound):
         lake.ingest("object:missing.csv", "from_object")
+
+
+def test_objects_that_are_too_large(lake):
+    with pytest.raises(ObjectTooLarge):
+        lake.storage.put("small/x", b"x" * 11)
+    with pytest.raises(ObjectTooLarge):  # refused while most of it is still to come
+        lake.storage.put("small/x", (b"x" * (1 << 20) for _ in range(16)))
+    assert lake.storage.put("small/x", b"x" * 10).size == 10
 
 
 def test_rejected_rows_are_kept_and_tried_again(lake, csv, tmp_path):
@@ -603,7 +614,7 @@ def test_changing_a_trace(lake):
 
 
 def test_finding_traces(lake):
-    uids = lake.pathway.add_many({"content": {"text": f"zebra number {n}", "n": n}} for n in range(25))
+    uids = lake.pathway.add_many({"content": {"text": f"zebra number {n}", "n": n}, "kind": "zebra"} for n in range(25))
     assert len(set(uids)) == 25
     page = lake.pathway.search("zebra", limit=10, mode="lexical")
     assert (len(page), page.ranking) == (10, "lexical")
@@ -611,9 +622,9 @@ def test_finding_traces(lake):
     assert len(rest) == 15
     assert rest.next_cursor is None
     assert rest.results[0].why
-    few = lake.pathway.search(filters={"content.n": {"gte": 20}}, limit=100)
+    few = lake.pathway.search(kind="zebra", filters={"content.n": {"gte": 20}}, limit=100)
     assert {found.trace.content["n"] for found in few} == set(range(20, 25))
-    assert len(lake.pathway.get_all(filters={"content.n": {"lt": 7}}, limit=3)) == 7
+    assert len(lake.pathway.get_all(filters={"content.n": {"lt": 7}}, kind="zebra", limit=3)) == 7
     assert lake.pathway.search("zebra", as_of=page.position, mode="lexical").results[0].trace == page.results[0].trace
     with pytest.raises(FilterInvalid):
         lake.pathway.search(filters={"nothing": {"odd": 1}})

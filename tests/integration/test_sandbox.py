@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -152,6 +153,8 @@ def test_a_warm_worker_sees_every_commit_and_any_snapshot(lake, sandbox):
     assert sandbox.sql("FROM orders ORDER BY id", limit=3).arrow().num_rows == 3
     with pytest.raises(SnapshotNotFound):
         sandbox.sql("FROM few", at=10**6)
+    with lakehouse.open(lake.path, at=first.snapshot) as pinned:
+        assert pinned.sandbox().sql("SELECT count(*) AS n FROM few").arrow().to_pylist() == [{"n": start}]
 
 
 def test_traces_can_be_read(lake, sandbox):
@@ -363,6 +366,27 @@ def test_when_all_workers_are_busy_others_wait_and_one_principal_cannot_take_all
         list(held[0].batches())
 
 
+def test_an_answer_that_nobody_takes_or_closes_gives_its_place_back(lake, monkeypatch):
+    monkeypatch.setattr(pool, "_GRACE", 0.1)
+    made = Pool(lake.path, lake.settings, read_only=False)
+    try:
+        sandbox = Sandbox(made, "forgetful", lake.settings, lake.catalog)
+        kept = sandbox.sql("FROM range(100000000)")
+        pid = kept._worker.pid
+        kept._worker.deadline = time.monotonic()
+        assert gone(pid)  # at its deadline, although nobody reads on
+        assert made.count()[1] == 0
+        with pytest.raises(QueryTimeout):
+            list(kept.batches())
+        lost = sandbox.sql("FROM range(100000000)")
+        pid = lost._worker.pid
+        del lost
+        assert gone(pid)
+        assert sandbox.running() == []
+    finally:
+        made.close()
+
+
 def test_neighbours_of_a_hostile_client_do_not_notice(lake):
     """Fifteen ask small questions, the sixteenth throws bombs: nobody fails, and every answer is right."""
     wrong: list[object] = []
@@ -435,10 +459,31 @@ def test_without_landlock_it_is_refused_unless_the_gate_alone_will_do(lake, monk
         with pytest.raises(SandboxUnavailable, match="no Landlock"):
             strict.sandbox().sql("SELECT 1")
         assert strict._strangers.count() == (0, 0)
-        (note,) = [one for one in strict.doctor().findings if one.what == "SQL from strangers"] or [None]
-        assert note is None or note.level == "note"
+        (note,) = [one for one in strict.doctor().findings if one.where == "SQL from strangers"]
+        assert note.level == "note"
+        assert "refused" in note.what
     with lakehouse.open(lake.path, settings={"query": {"sandbox": "gate-only"}}) as lenient:
+        assert "gate alone" in lenient.sandbox().reason
         assert lenient.sandbox().protection == "gate-only"
         assert lenient.sandbox().sql("SELECT 1 AS x").arrow().to_pylist() == [{"x": 1}]
         with pytest.raises(SqlRefused):
             lenient.sandbox().sql("FROM read_text('/etc/passwd')")
+
+
+def test_the_shell_runs_a_strangers_query(lake):
+    from click.testing import CliRunner
+
+    from lakehouse.cli import main
+
+    def shell(*arguments: str):
+        return CliRunner().invoke(main, ["--lake", str(lake.path), *arguments])
+
+    shown = shell("sql", "--sandbox", "SELECT id, text FROM orders ORDER BY id")
+    assert "order 19" in shown.output
+    assert "the first 20 rows" in shown.output
+    told = shell("sql", "--sandbox", "--json", "SELECT id FROM orders WHERE id < $most ORDER BY id", "-p", "most=2")
+    assert json.loads(told.output) == [{"id": 0}, {"id": 1}]
+    refused = shell("sql", "--sandbox", "FROM read_text('/etc/passwd')")
+    assert (refused.exit_code, "read_text is not allowed" in refused.output) == (1, True)
+    assert shell("sql", "--sandbox", "--explain", "SELECT 1").exit_code == 2
+    assert "SQL from strangers: full protection" in shell("doctor", "-v").output

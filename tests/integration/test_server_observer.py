@@ -58,6 +58,14 @@ def test_one_or_a_batch_is_taken_also_when_the_ring_is_full(server, here):
     assert nodes == ["c", *(f"b{n}" for n in reversed(range(RING + 3))), "a"]
 
 
+def test_a_request_that_is_sent_again_is_done_once(server, here):
+    """Its sender cannot know whether a lost answer had been given."""
+    sent = {"headers": {"Idempotency-Key": "once-and-no-more"}}
+    first, second = (post(server, {"run": "once", "status": "done"}, **sent) for _ in range(2))
+    assert first == second
+    assert len(here.events(run="once")) == 1
+
+
 def test_events_and_stats_say_what_the_lake_says(server, here):
     here.record(Event(run="here", workflow="v", node="n", mode="sql", status="timeout", error=Problem("T", "slow")))
     post(server, {"run": "there", "workflow": "v", "node": "n", "mode": "sql", "status": "done", "elapsed": 2})

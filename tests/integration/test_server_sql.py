@@ -148,7 +148,7 @@ def test_values_limits_and_the_past(server, here):
     ("body", "status", "code"),
     [
         ({"sql": "SELECT"}, 400, "sql_syntax"),
-        ({"sql": ""}, 403, "sql_refused"),
+        ({"sql": ""}, 400, "sql_syntax"),
         ({"sql": "SELECT * FROM nowhere"}, 404, "table_not_found"),
         ({"sql": "SELECT nothing FROM odd"}, 404, "column_not_found"),
         ({"sql": "SELECT 1", "at": 99999}, 404, "snapshot_not_found"),

@@ -84,3 +84,16 @@ def test_a_diff_across_a_widening_tells_one_table_that_changed(lake, loaded):
     assert (table.inserted, table.updated, table.deleted) == (2, 1, 1)
     assert len(table.columns) == 1
     assert "x" in table.columns[0]
+
+
+def test_the_history_goes_on_behind_a_rollback_past_a_widening(lake, loaded):
+    lake.sql("UPDATE t SET x = 5 WHERE id = 1")
+    before = lake.catalog.current_snapshot().id
+    lake.ingest(loaded("halves"), "t", contract="evolve")
+    past = [(c.snapshot.id, c.inserted, c.updated, c.deleted) for c in lake.catalog.table("t").history()]
+    rolled = lake.rollback(before)
+    lake.sql("DELETE FROM t WHERE id = 2")
+    told = [(c.snapshot.id, c.inserted, c.updated, c.deleted) for c in lake.catalog.table("t").history()]
+    assert told == [(rolled + 1, 0, 0, 1), (rolled, 2, 0, 4), *past]
+    assert [counts for _, *counts in past] == [[2, 0, 0], [0, 0, 0], [0, 1, 0], [2, 0, 0]]
+    assert lake.catalog.table("t").history(limit=3) == lake.catalog.table("t").history()[:3]

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import datetime as dt
 import hashlib
+import inspect
 import json
 import logging
 import pickle
@@ -18,7 +19,16 @@ import pyarrow as pa
 import pytest
 
 import lakehouse
+from lakehouse.catalog.catalog import Catalog
+from lakehouse.catalog.table import Table
 from lakehouse.client import address
+from lakehouse.client.catalog import RemoteCatalog
+from lakehouse.client.ingest import RemoteIngest
+from lakehouse.client.lake import Client
+from lakehouse.client.maintenance import RemoteMaintenance
+from lakehouse.client.pathway import RemotePathway
+from lakehouse.client.storage import RemoteStore
+from lakehouse.client.table import RemoteTable
 from lakehouse.client.wire import Wire
 from lakehouse.errors import (
     AnswerBroken,
@@ -35,6 +45,11 @@ from lakehouse.errors import (
     TableNotFound,
     Unauthenticated,
 )
+from lakehouse.health.maintenance import Maintenance
+from lakehouse.ingest.load import Ingest
+from lakehouse.lake import Lakehouse
+from lakehouse.pathway.recorder import Recorder
+from lakehouse.storage.base import ObjectStore
 
 TOKEN = "a-token-that-nobody-may-see-0001"
 WHO = (200, {}, b'{"principal": "primary", "scopes": ["read", "write"]}')
@@ -432,7 +447,18 @@ def test_values_that_cannot_be_sent(client, fake):
 
 
 def test_what_only_a_lake_can(client, fake, tmp_path):
-    for name in ("transaction", "branch", "backup", "doctor", "saved", "path"):
+    for name in (
+        "transaction",
+        "branch",
+        "backup",
+        "doctor",
+        "saved",
+        "path",
+        "observer",
+        "reports",
+        "sandbox",
+        "workflows",
+    ):
         with pytest.raises(NotRemote) as caught:
             getattr(client, name)
         assert caught.value.hint
@@ -452,6 +478,47 @@ def test_what_only_a_lake_can(client, fake, tmp_path):
     fake.answers = [(200, ARROW, stream_of(told))]
     with pytest.raises(NotRemote, match="b is BIT"):
         client.sql("SELECT b FROM t")
+
+
+ABSENT = {
+    Lakehouse: {"transaction", "branch", "backup", "doctor", "sandbox"},
+    Catalog: {"changes", "check_present", "check_type", "counts", "describe", "find", "find_by_id", "history", "known_as", "notes",
+              "rollback", "suggest", "table_snapshots"},
+    Table: {"relation"},
+    Recorder: {"bring", "close", "pages", "position", "recording", "noted", "lake_snapshot"},
+}  # fmt: skip
+"""What a client does not have: what only a lake can, and what is the inside of one."""
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        (Lakehouse, Client),
+        (Catalog, RemoteCatalog),
+        (Table, RemoteTable),
+        (Ingest, RemoteIngest),
+        (Maintenance, RemoteMaintenance),
+        (Recorder, RemotePathway),
+        (ObjectStore, RemoteStore),
+    ],
+)
+def test_the_operations_are_called_alike(here, there):
+    for name, operation in inspect.getmembers(here):
+        if name.startswith("_") and name != "__call__":
+            continue
+        if name in ABSENT.get(here, ()):
+            assert name not in vars(there), name
+            continue
+        other = inspect.getattr_static(there, name)
+        assert isinstance(operation, property) == isinstance(other, property), name
+        if name in ("record", "replay") or not inspect.isfunction(operation):
+            continue
+        wanted, found = inspect.signature(operation).parameters, inspect.signature(other).parameters
+        assert [(p.name, p.kind, p.default) for p in found.values()] == [
+            (p.name, p.kind, p.default)
+            for p in wanted.values()
+            if p.name != "once"  # the server's own word
+        ], name
 
 
 # objects

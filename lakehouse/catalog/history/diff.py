@@ -178,15 +178,13 @@ def _across(
     evolved, then = made_anew(catalog, new.relation, start)
     if then is None or then.id != old.relation.id:
         return (None, None, None)
-    states = ((new, [s for s in made if s.id > evolved]), (old, [s for s in made if s.id < evolved]))
-    counts = []
-    for state, commits in states:
-        commits = [snapshot for snapshot in commits if touched([snapshot], state.relation)]
-        if state is old and commits:
-            state = Definitions(catalog.metadata, evolved - 1).of(then)
-        counts.append(_changes(catalog, database, state, commits) if commits else (0, 0, 0))
-    one, other = counts
-    return tuple(None if a is None or b is None else a + b for a, b in zip(one, other, strict=True))  # type: ignore[return-value]
+    later = [s for s in made if s.id > evolved and touched([s], new.relation)]
+    earlier = [s for s in made if s.id < evolved and touched([s], then)]
+    last = Definitions(catalog.metadata, evolved - 1).of(then)
+    one = _changes(catalog, database, new, later) if later else (0, 0, 0)
+    other = _changes(catalog, database, last, earlier) if earlier else (0, 0, 0)
+    inserted, updated, deleted = (None if a is None or b is None else a + b for a, b in zip(one, other, strict=True))
+    return inserted, updated, deleted
 
 
 def _renumbered(catalog: Catalog, old: Definition, new: Definition) -> Definition:

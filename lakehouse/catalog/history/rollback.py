@@ -14,7 +14,7 @@ from lakehouse.catalog.history.past import attached, exactly_read
 from lakehouse.catalog.history.revert import Done, Revert, Source, touched
 from lakehouse.catalog.metadata import Relation, Snapshot, Version
 from lakehouse.catalog.names import literal, quote, shown
-from lakehouse.catalog.notes import EVOLVE, before, operation
+from lakehouse.catalog.notes import EVOLVE, PUBLISH, before, operation
 from lakehouse.errors import LakehouseError, QueryError, SchemaMismatch
 
 if TYPE_CHECKING:
@@ -129,25 +129,54 @@ def history(catalog: Catalog, database: Database, relation: Relation, limit: int
     found: list[Change] = []
     made = catalog.table_snapshots(relation)
     while True:
-        evolved, old = made_anew(catalog, relation, 0)
-        found += _counted(catalog, database, relation, made[: None if limit is None else limit - len(found)], evolved)
-        if old is None or len(found) == limit:
+        taken = _place_taken(catalog, relation)
+        found += _counted(catalog, database, relation, made[: None if limit is None else limit - len(found)], taken)
+        if taken is None or len(found) == limit:
             return found
-        relation, made = old, [snapshot for snapshot in catalog.table_snapshots(old) if snapshot.id < evolved]
+        commit, relation = taken
+        made = [snapshot for snapshot in catalog.table_snapshots(relation) if snapshot.id < commit.id]
+
+
+def _place_taken(catalog: Catalog, relation: Relation) -> tuple[Snapshot, Relation] | None:
+    """The commit that made a table anew, and the table in whose place it was put."""
+    for commit in catalog.notes(relation):
+        then = catalog.metadata.relation(relation.id, commit.id)  # none: this is the commit that dropped it
+        if then is None or (id := before([commit], relation)) is None:
+            continue
+        older = catalog.metadata.relations(commit.id - 1).values()
+        named = (r for r in older if (r.schema, r.name, r.kind) == (then.schema, then.name, then.kind))
+        old = next(named, None) or catalog.metadata.relation(id, commit.id - 1)
+        return None if old is None else (commit, old)
+    return None
 
 
 def _counted(
-    catalog: Catalog, database: Database, relation: Relation, made: list[Snapshot], evolved: int
+    catalog: Catalog,
+    database: Database,
+    relation: Relation,
+    made: list[Snapshot],
+    taken: tuple[Snapshot, Relation] | None,
 ) -> list[Change]:
-    """What commits did to the rows of a table; the one that made it anew with wider types did nothing to them."""
+    """What commits did to the rows of a table; a rollback that made it anew took out those of the table before, too."""
     then = catalog.metadata.relation(relation.id, made[0].id) if made else None
     definition = Definitions(catalog.metadata, made[0].id).of(then) if then and then.kind == "table" else None
     counted = count_changes(database, definition, made) if definition and definition.plain else None
     if counted is None:
         return [Change(snapshot, None, None, None) for snapshot in made]
+    if taken is not None and any(snapshot.id == taken[0].id for snapshot in made):
+        commit, old = taken
+        counts = counted.setdefault(commit.id, Counter())
+        if operation(commit) == "rollback":
+            counts["delete"] += catalog.counts([old], commit.id - 1)[old.id][0]
+        else:  # the same rows, with wider types; which a branch added to them cannot be told
+            counts.clear()
     none: Counter[str] = Counter()
-    found = [(snapshot, none if snapshot.id == evolved else counted.get(snapshot.id, none)) for snapshot in made]
-    return [Change(s, n["insert"], n["update_postimage"], n["delete"]) for s, n in found]
+    found = [(snapshot, counted.get(snapshot.id, none)) for snapshot in made]
+    unknown = taken[0].id if taken is not None and operation(taken[0]) == PUBLISH else None
+    return [
+        Change(s, None, None, None) if s.id == unknown else Change(s, n["insert"], n["update_postimage"], n["delete"])
+        for s, n in found
+    ]
 
 
 def _changing(made: list[Snapshot], relation: Relation) -> list[int]:

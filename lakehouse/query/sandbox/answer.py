@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -70,6 +71,7 @@ class Answer:
         self._max_rows = max_rows
         self._number: int | None = None
         self._open = True
+        self._ending = threading.Lock()
         self._head: Head
         self._schema: pa.Schema
 
@@ -215,10 +217,12 @@ class Answer:
         return found
 
     def _over(self, *, clean: bool) -> None:
-        if self._open:
+        with self._ending:
+            if not self._open:
+                return
             self._open = False
-            self._pool.running.pop((self.principal, self.query_id), None)
-            self._pool.release(self._worker, clean=clean)
+        self._pool.running.pop((self.principal, self.query_id), None)
+        self._pool.release(self._worker, clean=clean)
 
     def _stopped(self) -> LakehouseError | None:
         """The error for a query that was told to stop."""

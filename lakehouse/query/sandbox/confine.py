@@ -116,6 +116,7 @@ def libraries() -> list[str]:
     known = sysconfig.get_paths()
     package = Path(__file__).resolve().parents[3] / "lakehouse"
     found = [known[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    found += [os.path.join(prefix, lib) for prefix in (sys.prefix, sys.base_prefix) for lib in ("lib", "lib64")]
     found += [str(package), *(entry for entry in sys.path if os.path.basename(entry) == "site-packages")]
     if sys.pycache_prefix is not None:
         found.append(sys.pycache_prefix)
@@ -133,7 +134,8 @@ def _limit(policy: Policy) -> None:
     for kind, most in wanted.items():
         hard = resource.getrlimit(kind)[1]
         value = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (value, value))
+        # Of processor time the soft limit ends the process with a signal that says so, the hard one just ends it.
+        resource.setrlimit(kind, (max(0, value - 5) if kind == resource.RLIMIT_CPU else value, value))
 
 
 def _drop_capabilities(libc: ctypes.CDLL) -> None:

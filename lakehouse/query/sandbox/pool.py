@@ -7,6 +7,7 @@ import os
 import tempfile
 import threading
 import time
+import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 QUERIES = 500
 """Statements after which a worker is replaced."""
-_CPU = 3600  # seconds of processor time in the life of a worker
+_AHEAD = 100  # statements before that, when its successor is made
+_WORK = 600.0  # seconds of processor time after which a worker is replaced
 _FILES = 1024  # files it may have open
 _PATIENCE = 60.0  # seconds to wait for a worker when there is no timeout
 _GRACE = 1.0  # seconds between being told to stop and being killed
@@ -54,8 +56,10 @@ class Pool:
         self._read_only = read_only
         self._entry = entry
         self._temp = Path(settings.storage.temp_directory or folder / "tmp")
-        self.running: dict[tuple[str, str], Answer | None] = {}
-        """The answers under way by their principal and query id; None where one waits for a worker."""
+        self.running: weakref.WeakValueDictionary[tuple[str, str], Answer] = weakref.WeakValueDictionary()
+        """The answers under way by their principal and query id."""
+        self.waiting: set[tuple[str, str]] = set()
+        """The same of those that wait for a worker."""
         self._workers: list[Worker] = []
         self._starting: Counter[str] = Counter()
         self._spare = False
@@ -64,6 +68,8 @@ class Pool:
         # A worker dies with the thread that started it (PR_SET_PDEATHSIG), so all are started by one that stays.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="lakehouse-sandbox")
         self._keeper: threading.Thread | None = None
+        # For a lake that nobody closed: the workers die with this process, and their folders go as well.
+        self._finish = weakref.finalize(self, _kill, self._workers, os.getpid())
 
     def acquire(self, principal: str, *, write: bool, timeout: float | None) -> Worker:
         """A ready worker of a principal, which is busy from now on: give it back.
@@ -110,11 +116,14 @@ class Pool:
             clean: it may run another statement of the same principal; else it is killed.
         """
         keep = clean and worker.served < QUERIES and worker.ending is None and not worker.slow
+        keep = keep and worker.worked() < _WORK
         with self._changed:
             if not worker.busy:
                 return
             worker.busy, worker.deadline, worker.since = False, None, time.monotonic()
             if keep and not self._closed:
+                if worker.served == QUERIES - _AHEAD and not worker.write:
+                    self._want_spare()
                 self._changed.notify_all()
                 return
         self._end(worker)
@@ -128,7 +137,8 @@ class Pool:
         """Kill all workers."""
         with self._changed:
             self._closed = True
-            workers, self._workers = self._workers, []
+            workers = list(self._workers)
+            self._workers.clear()
             self._changed.notify_all()
         for worker in workers:
             worker.ending = worker.ending or "closed"
@@ -136,7 +146,7 @@ class Pool:
         self._starter.shutdown(cancel_futures=True)
 
     def _idle(self, principal: str, write: bool) -> Worker | None:
-        idle = [one for one in self._workers if not one.busy and one.write == write and self._alive(one)]
+        idle = [one for one in list(self._workers) if not one.busy and one.write == write and self._alive(one)]
         own = [one for one in idle if one.principal == principal] or [one for one in idle if one.principal is None]
         return own[-1] if own and self._may(principal) else None
 
@@ -184,6 +194,8 @@ class Pool:
             with self._changed:
                 self._starting[principal] -= 1
                 self._changed.notify_all()
+            if self._closed:
+                raise LakeClosed(f"the lake {self._folder} was closed", hint="open it again") from None
             raise
         with self._changed:
             self._starting[principal] -= 1
@@ -194,17 +206,24 @@ class Pool:
             return self._taken(worker, principal)
 
     def _start(self, *, write: bool) -> Worker:
-        self._temp.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=self._temp))
-        return Worker(folder, self._setup(folder, write), self._entry)
+        try:
+            self._temp.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=self._temp))
+            return Worker(folder, self._setup(folder, write), self._entry)
+        except OSError as error:
+            raise SandboxUnavailable(
+                f"a worker with its folder in {self._temp} cannot be started: {error.strerror}",
+                hint="another folder can be given by storage.temp_directory",
+            ) from None
 
     def _setup(self, folder: Path, write: bool) -> Setup:
         query, catalog = self._settings.query, self._settings.catalog
         spill, memory = parse_size(query.sandbox_spill), parse_size(query.sandbox_memory)
+        threads = query.sandbox_threads or os.cpu_count() or 1
         settings: dict[str, dict[str, Any]] = {
             "query": {
                 "memory_limit": query.sandbox_memory,
-                "threads": query.sandbox_threads or os.cpu_count() or 1,
+                "threads": threads,
                 "cache_size": "0B",
                 "buffer_size": query.buffer_size,
                 "progress": False,
@@ -228,7 +247,7 @@ class Pool:
             memory=2 * memory + _OVERHEAD,
             file_size=1 << 40 if write else spill + _SLACK,  # DuckDB keeps to its own limit first
             open_files=_FILES,
-            cpu=_CPU,
+            cpu=int(_WORK + 2 * query.sandbox_timeout * threads),
         )
         return Setup(policy, str(self._folder), write, settings)
 
@@ -237,13 +256,16 @@ class Pool:
             if worker in self._workers:
                 self._workers.remove(worker)
             self._changed.notify_all()
-            # Whoever it was will likely ask again: one that is nobody's yet is made in the meantime.
-            wanted = not self._closed and not self._spare and not worker.write
-            wanted = wanted and all(one.principal is not None for one in self._workers)
-            if wanted and len(self._workers) + self._starting.total() < self._settings.query.sandbox_workers:
-                self._spare = True
-                self._starter.submit(self._make_spare)
+            if not worker.write:
+                self._want_spare()  # whoever it was will likely ask again
         worker.kill()
+
+    def _want_spare(self) -> None:
+        """Have a reader made that is nobody's yet, unless there is one, or no room."""
+        wanted = not self._closed and not self._spare and all(one.principal is not None for one in self._workers)
+        if wanted and len(self._workers) + self._starting.total() < self._settings.query.sandbox_workers:
+            self._spare = True
+            self._starter.submit(self._make_spare)
 
     def _make_spare(self) -> None:
         worker: Worker | None = None
@@ -289,7 +311,7 @@ class Pool:
         now = time.monotonic()
         if worker.told is not None:
             if now >= worker.told + (_GRACE_WRITE if worker.write else _GRACE):
-                worker.kill()
+                self._drop(worker)
         elif worker.deadline is not None and now >= worker.deadline:
             worker.stop("timeout")
         elif now - worker.since > _LONG:
@@ -297,7 +319,13 @@ class Pool:
                 worker.yield_to_others()
             if worker.spilled() > quota:
                 worker.stop("spill")
-                worker.kill()
+                self._drop(worker)
+
+    def _drop(self, worker: Worker) -> None:
+        """Kill one that runs a statement; who reads its answer is told, and if nobody does, its place is free."""
+        with self._changed:
+            worker.busy = False
+        self._end(worker)
 
     def _let_go(self) -> None:
         """End those that nobody has asked for long."""
@@ -308,6 +336,12 @@ class Pool:
                 if worker.busy or worker not in self._workers:
                     continue
                 self._workers.remove(worker)
+            worker.kill()
+
+
+def _kill(workers: list[Worker], process: int) -> None:
+    if os.getpid() == process:  # a fork of it ends as well
+        for worker in workers:
             worker.kill()
 
 

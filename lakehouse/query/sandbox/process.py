@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import shutil
 import signal
 import socket
@@ -62,6 +63,7 @@ class Worker:
         """Whether it was told to let others go first."""
         self._setup = setup
         self._asking = threading.Lock()
+        self._ending = threading.Lock()
         # As long as it is held, nobody takes the folder for what a dead process left.
         self._claim = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(self._claim, fcntl.LOCK_SH)
@@ -108,9 +110,9 @@ class Worker:
         try:
             kind, content = self.channel.receive()
         except EOFError:
-            self.kill()
             self._errors.seek(0)
             last = self._errors.read()[-2000:].decode(errors="replace").strip().splitlines()[-1:]
+            self.kill()
             raise WorkerDied(f"a worker could not be started: {''.join(last) or self.process.returncode}") from None
         finally:
             alarm.cancel()
@@ -144,6 +146,9 @@ class Worker:
         """Percent done, None when it does not know, and rows sent."""
         with self._asking:
             try:
+                while select.select([self._control], [], [], 0)[0]:  # what it answered too late, the last time
+                    if not self._control.recv(TOLD.size):
+                        return None, 0
                 self._control.sendall(ASK.pack(PROGRESS, self.served))
                 percent, rows = TOLD.unpack(self._control.recv(TOLD.size, socket.MSG_WAITALL))
             except (OSError, ValueError, struct.error):
@@ -167,16 +172,27 @@ class Worker:
 
     def kill(self) -> None:
         """End it now, with what it has started, and remove its folder; a second call does nothing."""
-        if self.process.poll() is None:
-            with suppress(OSError):
-                os.killpg(self.pid, signal.SIGKILL)
-            self.process.wait()
-        self.channel.close()
-        self._control.close()
-        if self._claim >= 0:
+        with self._ending:
+            if self._claim < 0:
+                return
+            if self.process.poll() is None:
+                with suppress(OSError):
+                    os.killpg(self.pid, signal.SIGKILL)
+                self.process.wait()
+            self.channel.close()
+            self._control.close()
+            self._errors.close()
             os.close(self._claim)
             self._claim = -1
-        shutil.rmtree(self.folder, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def worked(self) -> float:
+        """Seconds of processor time that it has used."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text("ascii").rpartition(")")[2].split()
+        except OSError:
+            return 0.0  # no such thing here, or it is gone
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def died(self) -> LakehouseError:
         """What to say of a worker that ended by itself."""

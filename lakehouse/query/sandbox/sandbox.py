@@ -41,6 +41,7 @@ class Sandbox:
         settings: the lake's.
         catalog: the lake's: it knows what a version means, and what was committed.
         history: where it is noted what was asked; None: nowhere.
+        version: the snapshot that the lake is pinned to; None: it is not.
         traces: lends `pathway.traces` to a worker, see `TraceTable.lent`; None: nobody does.
     """
 
@@ -51,6 +52,7 @@ class Sandbox:
         settings: Settings,
         catalog: Catalog,
         *,
+        version: int | None = None,
         history: History | None = None,
         traces: Callable[[str, Path], tuple[str, ...]] | None = None,
     ) -> None:
@@ -58,6 +60,7 @@ class Sandbox:
         self.principal = principal
         self._settings = settings
         self._catalog = catalog
+        self._version = version
         self._history = history
         self._traces = traces
 
@@ -71,6 +74,7 @@ class Sandbox:
         """Why the protection is what it is, in words."""
         return self._pool.protection.reason
 
+    @property
     def workers(self) -> tuple[int, int]:
         """How many processes there are for the SQL of all principals, and how many of them are busy."""
         return self._pool.count()
@@ -111,7 +115,7 @@ class Sandbox:
             sql,
             params,
             lambda: self._ask(
-                Request(sql, wire.packed(params), None if at is None else self._catalog.resolve(at), limit),
+                Request(sql, wire.packed(params), self._version if at is None else self._catalog.resolve(at), limit),
                 timeout,
                 query_id,
                 begun,
@@ -137,7 +141,7 @@ class Sandbox:
 
     def running(self) -> list[Answer]:
         """The queries of this principal under way, oldest first; those that wait for a worker are not among them."""
-        return [one for one in list(self._pool.running.values()) if one is not None and one.principal == self.principal]
+        return [one for one in list(self._pool.running.values()) if one.principal == self.principal]
 
     def cancel(self, query_id: str) -> bool:
         """Stop a query of this principal, from any thread; False when none of that id is under way."""
@@ -192,16 +196,14 @@ class Sandbox:
         query = self._settings.query
         seconds = min(timeout or query.timeout or query.sandbox_timeout, query.sandbox_timeout)
         started, key = time.monotonic(), (self.principal, query_id or _name())
-        if key in self._pool.running:
+        if key in self._pool.running or key in self._pool.waiting:
             raise QueryError(f"a query {query_id} is under way already", hint="give each query an id of its own")
-        self._pool.running[key] = None
+        self._pool.waiting.add(key)
         try:
             worker = self._pool.acquire(self.principal, write=write, timeout=seconds)
-            answer = Answer(self._pool, worker, request.sql, key, seconds, query.max_rows)
-        except BaseException:
-            self._pool.running.pop(key)
-            raise
-        self._pool.running[key] = answer
+            answer = self._pool.running[key] = Answer(self._pool, worker, request.sql, key, seconds, query.max_rows)
+        finally:
+            self._pool.waiting.discard(key)
         try:
             if self._traces is not None and not write:
                 request = msgspec.structs.replace(request, traces=self._traces(request.sql, worker.folder))

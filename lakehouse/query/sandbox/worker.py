@@ -27,6 +27,7 @@ ASK = struct.Struct("<cI")
 TOLD = struct.Struct("<dQ")
 """The answer to `PROGRESS`: percent, and rows sent."""
 CANCEL, PROGRESS = b"c", b"p"
+_HARMLESS = frozenset({"column_not_found", "table_not_found", "sql_syntax"})  # DuckDB says so before it runs anything
 _AGAIN = 0.02  # seconds after which a query that was told to stop is told again
 
 Frame = tuple[int, Any]
@@ -112,7 +113,7 @@ def _serve(channel: Channel, line: _Line, request: Request, setup: Setup) -> Non
         raise
     except Exception as error:
         line.end()
-        channel.say(wire.FAULT, _fault(error, setup, clean=not runs.touched))
+        channel.say(wire.FAULT, _fault(error, setup, clean=not runs.touched or getattr(error, "code", "") in _HARMLESS))
         return
     line.end()
     channel.say(wire.END, End(line.rows, time.perf_counter() - started))

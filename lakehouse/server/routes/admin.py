@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from lakehouse import __version__
 from lakehouse.errors import BindRefused, ConfigError, LakehouseError
+from lakehouse.observer.model import Counters
 from lakehouse.server.answers import Check, Ready, Reloaded, Sql, Whoami, Writes
 from lakehouse.server.metrics import CONTENT_TYPE
 from lakehouse.server.openapi import described
@@ -20,11 +19,11 @@ from lakehouse.server.service import log
 
 def ready(call: Call) -> Answer[Ready]:
     """Whether catalog, objects and journals answer; 503 when one does not."""
-    checks: dict[str, Callable[[], Any]] = {
+    checks: dict[str, Callable[[], int | Counters]] = {
         "catalog": lambda: call.lake.catalog.current_snapshot().id,
         "storage": lambda: len(call.lake.storage.list("", 1)),
         "journals": lambda: call.lake.pathway.stats().records,
-        "observer": lambda: msgspec.to_builtins(call.lake.observer.counters()),
+        "observer": call.lake.observer.counters,
     }
     parts: dict[str, Check] = {}
     for name, check in checks.items():

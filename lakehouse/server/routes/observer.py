@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from lakehouse.errors import RequestInvalid
-from lakehouse.observer.model import Counters, Delivered, Event, Stats, Status
+from lakehouse.errors import ConfigError, DiskFull, EventInvalid, FilterInvalid, JournalError, RequestInvalid
+from lakehouse.observer.model import Counters, Delivered, Event, Receipt, Stats, Status
 from lakehouse.observer.observer import LIMIT, Observer
 from lakehouse.observer.questions import Cursor, Filters
 from lakehouse.server.routing import Answer, Call, Route
@@ -24,10 +24,17 @@ _ALIVE = 15.0
 _MOST = 10_000
 
 
+class NewEvent(Event, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """An event as it is sent; who sends it, its place and its time are the server's to say."""
+
+    id: str = ""
+    """Empty: one is made up when it is taken. Until then the same request is the same, however often it is read."""
+
+
 class Taken(msgspec.Struct, forbid_unknown_fields=True):
     """One event or several, in order."""
 
-    events: Annotated[list[Event], msgspec.Meta(min_length=1, max_length=_MOST)]
+    events: Annotated[list[NewEvent], msgspec.Meta(min_length=1, max_length=_MOST)]
 
 
 class Which(msgspec.Struct, forbid_unknown_fields=True):
@@ -107,10 +114,9 @@ class Compacted(msgspec.Struct):
     bytes_after: int
 
 
-def record(call: Call) -> Answer:
+def record(call: Call) -> Answer[Receipt]:
     """Take one event or a batch: 202, also when the ring is full; the receipt says what became of them."""
-    stamped = [msgspec.structs.replace(event, principal=call.principal.name) for event in call.body.events]
-    return Answer(call.lake.observer.record_many(stamped), 202)
+    return Answer(call.lake.observer.record_many(_stamped(one, call.principal.name) for one in call.body.events), 202)
 
 
 def events(call: Call) -> Found:
@@ -129,7 +135,7 @@ def stats(call: Call) -> Tallies:
     return Tallies(found, observer.counters(), None if sink is None else sink.counters())
 
 
-def stream(call: Call) -> Answer:
+def stream(call: Call) -> Answer[None]:
     """Events as they come (server-sent events); `Last-Event-ID` or `since` goes on behind a place."""
     asked = msgspec.structs.asdict(call.query)
     last, since = call.headers.get("Last-Event-ID"), asked.pop("since")
@@ -173,6 +179,13 @@ async def _live(service: Service, observer: Observer, filters: Filters, cursor: 
                 quiet = time.monotonic()
 
 
+def _stamped(sent: NewEvent, principal: str) -> Event:
+    facts = msgspec.structs.asdict(sent) | {"principal": principal}
+    if not sent.id:
+        del facts["id"]
+    return Event(**facts)
+
+
 def _told(event: Event) -> bytes:
     place = b"" if event.seq is None else b"id: %d\n" % event.seq
     return b"%bevent: %b\ndata: %b\n\n" % (place, event.status.encode(), msgspec.json.encode(event.to_dict()))
@@ -182,11 +195,30 @@ def _since(text: str | None) -> int | str | None:
     return int(text) if text is not None and text.isascii() and text.isdigit() else text
 
 
+_READS = (FilterInvalid, DiskFull)
 ROUTES = (
-    Route("POST", "/observer/events", "write", record, body=Taken),
-    Route("GET", "/observer/events", "read", events, query=Which),
-    Route("GET", "/observer/stats", "read", stats, query=Counted),
-    Route("GET", "/observer/stream", "read", stream, query=Heard),
-    Route("GET", "/observer/verify", "read", verify),
-    Route("POST", "/observer/compact", "admin", compact, body=KeptAge),
+    Route(
+        "POST",
+        "/observer/events",
+        "write",
+        record,
+        body=Taken,
+        statuses=(202,),
+        refuses=(EventInvalid, JournalError),
+        counts_once="unsure",
+    ),
+    Route("GET", "/observer/events", "read", events, query=Which, refuses=_READS),
+    Route("GET", "/observer/stats", "read", stats, query=Counted, refuses=_READS),
+    Route(
+        "GET",
+        "/observer/stream",
+        "read",
+        stream,
+        query=Heard,
+        media=("text/event-stream",),
+        refuses=_READS,
+        reads=("Last-Event-ID",),
+    ),
+    Route("GET", "/observer/verify", "read", verify, refuses=(JournalError,)),
+    Route("POST", "/observer/compact", "admin", compact, body=KeptAge, refuses=(ConfigError, JournalError)),
 )

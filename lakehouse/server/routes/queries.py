@@ -10,6 +10,7 @@ import msgspec
 
 from lakehouse.errors import Conflict, NotAcceptable, NotFound, ParameterFault, QueryError, SandboxUnavailable
 from lakehouse.pathway.values import decoded
+from lakehouse.query.history import Status
 from lakehouse.query.sandbox.sandbox import Done
 from lakehouse.server import formats
 from lakehouse.server.answers import Queries
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
 
 SNAPSHOT, ROWS = "Lakehouse-Snapshot", "Lakehouse-Rows"
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Which(Newest, forbid_unknown_fields=True):
+    """The newest so many; with this in their SQL, and ended so."""
+
+    text: str | None = None
+    status: Status | None = None
 
 
 class Statement(msgspec.Struct, forbid_unknown_fields=True):
@@ -98,7 +106,8 @@ def statement(call: Call) -> Done:
 def queries(call: Call) -> Queries:
     """What runs on this server, and what `lake.sql` was asked on this lake by any process, newest first."""
     running = [one.told() for one in call.service.asked.of(call.principal)]
-    return Queries(call.lake.queries(call.query.limit), running)
+    asked: Which = call.query
+    return Queries(call.lake.queries(asked.limit, text=asked.text, status=asked.status), running)
 
 
 def progress(call: Call) -> Progress:
@@ -198,7 +207,7 @@ ROUTES = (
         counts_once="unsure",
         waits=True,
     ),
-    Route("GET", "/queries", "read", queries, query=Newest),
+    Route("GET", "/queries", "read", queries, query=Which),
     Route("GET", "/queries/{query_id}", "read", progress, refuses=(NotFound,)),
     Route("DELETE", "/queries/{query_id}", "read", cancel, refuses=(NotFound,)),
 )

@@ -433,3 +433,16 @@ def test_a_lake_that_observes_nothing_loads_and_makes_nothing(tmp_path):
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
     assert not (tmp_path / "lake" / "observer").exists()
+
+
+def test_no_place_for_an_index_is_an_error_of_ours(make, monkeypatch, tmp_path):
+    observer = make()
+    observer.record(done("x"))
+    from lakehouse.observer import index
+
+    def elsewhere(*_, **__):
+        raise index._Elsewhere("nowhere")
+
+    monkeypatch.setattr(index, "_caught_up", elsewhere)
+    with pytest.raises(errors.LakeUnusable, match="nowhere"):
+        observer.events()

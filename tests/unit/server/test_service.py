@@ -6,9 +6,12 @@ from types import SimpleNamespace
 import pytest
 
 import lakehouse
-from lakehouse.errors import BindRefused, ConfigError, LakehouseError, LakeUnusable
+from lakehouse.auth import Principal
+from lakehouse.errors import BindRefused, ConfigError, LakehouseError, LakeUnusable, SandboxUnavailable
+from lakehouse.query.sandbox.confine import Protection
 from lakehouse.server.extension import audit, check_files
 from lakehouse.server.launch import arguments
+from lakehouse.server.routes.queries import _sandbox as sandbox_of
 from lakehouse.server.service import Service
 from lakehouse.server.stop import stops_the_start
 
@@ -65,6 +68,22 @@ def test_jupyters_token_must_be_another(service):
     with pytest.raises(ConfigError, match="must never open kernels") as caught:
         service.check()
     assert TOKEN not in str(caught.value)
+
+
+def test_the_gate_alone_holds_sql_for_this_machine_only(service):
+    service.lake(create=True)
+    call = SimpleNamespace(service=service, lake=service.lake(), principal=Principal("primary", frozenset({"read"})))
+    for level, host, served in [
+        ("full", "0.0.0.0", True), ("gate-only", "127.0.0.1", True), ("gate-only", "0.0.0.0", False),
+        ("none", "127.0.0.1", False),
+    ]:  # fmt: skip
+        service.__dict__["protection"], service.host = Protection(level, "no Landlock here"), host
+        assert service.sql_served is served
+        if level == "gate-only" and not served:
+            with pytest.raises(SandboxUnavailable, match="no Landlock here"):
+                sandbox_of(call)
+        elif served:
+            assert sandbox_of(call).principal == "primary"
 
 
 def test_every_failure_stops_the_start(capsys):
