@@ -6,6 +6,7 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
@@ -139,12 +140,17 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True):
 
 def described(node: Node) -> dict[str, Any]:
     """A node as JSON has it, with its mode and without what is as usual."""
-    usual = {
-        field.name: field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
-        for field in msgspec.structs.fields(type(node))
-    }
+    usual = _usual(type(node))
     values = msgspec.to_builtins(msgspec.structs.asdict(node))
-    return {"mode": node.mode, **{name: value for name, value in values.items() if value != _builtin(usual[name])}}
+    return {"mode": node.mode, **{name: value for name, value in values.items() if value != usual[name]}}
+
+
+@cache
+def _usual(kind: type[Node]) -> dict[str, Any]:
+    """The defaults of a mode, as JSON has them."""
+    fields = msgspec.structs.fields(kind)
+    made = {one.name: one.default_factory() for one in fields if one.default_factory is not msgspec.NODEFAULT}
+    return {one.name: _builtin(made.get(one.name, one.default)) for one in fields}
 
 
 def digest(*parts: Any) -> str:
