@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 import time
 import uuid
@@ -33,8 +32,6 @@ from lakehouse.query.result import Result, Rows
 from lakehouse.query.script import Parameters
 from lakehouse.query.statements import Parser, Statement
 
-_NOT_SENT = re.compile(r"\b(?:UHUGEINT|BIT|BIGNUM|TIME WITH TIME ZONE)\b")
-_QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*\"""")
 KEY = "Idempotency-Key"
 QUERY_ID, SNAPSHOT = "Lakehouse-Query-Id", "Lakehouse-Snapshot"
 
@@ -201,7 +198,6 @@ class Queries:
             schema, batches = opened(answer, self._wire.base)
             query_id, snapshot = answer.headers.get(QUERY_ID, ""), _whole(answer, SNAPSHOT)
             types = _types(schema)
-            _check_types(schema.names, types or ())
             try:
                 yield _Arriving(schema.remove_metadata(), batches, query_id, snapshot, types)
             except AnswerBroken as broken:
@@ -273,20 +269,6 @@ def _types(schema: pa.Schema) -> tuple[str, ...] | None:
     except (msgspec.DecodeError, duckdb.Error):
         return None
     return types if len(types) == len(schema) else None
-
-
-def _check_types(names: list[str], types: tuple[str, ...]) -> None:
-    """Refuse the types whose values Arrow's own types, as they are sent, do not hold.
-
-    Raises:
-        NotRemote: names the column.
-    """
-    for name, kind in zip(names, types, strict=False):
-        if found := _NOT_SENT.search(_QUOTED.sub("", kind)):
-            raise NotRemote(
-                f"the column {name} is {kind}, and {found[0]} does not come over HTTP as it is",
-                hint=f'select "{name}"::VARCHAR',
-            )
 
 
 def _lost(value: Any) -> bool:

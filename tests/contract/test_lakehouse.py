@@ -489,6 +489,20 @@ def test_values_and_types_come_back_as_they_are(lake, kind):
     assert (empty.types, empty.fetchall(), len(empty)) == ([kind], [], 0)
 
 
+def test_values_that_arrow_has_no_type_for(lake):
+    most = 2**128 - 1
+    result = lake.sql(
+        f"""SELECT '12:30:00+02'::TIMETZ AS t, '0101'::BIT AS b, {most}::UHUGEINT AS "u v",
+                   ['01'::BIT, NULL] AS bits, {{'t': '01:00:00-05'::TIMETZ}} AS s"""
+    )
+    zone, other = (dt.timezone(dt.timedelta(hours=hours)) for hours in (2, -5))
+    assert result.types == [
+        "TIME WITH TIME ZONE", "BIT", "UHUGEINT", "BIT[]", "STRUCT(t TIME WITH TIME ZONE)"
+    ]  # fmt: skip
+    row = (dt.time(12, 30, tzinfo=zone), "0101", most, ["01", None], {"t": dt.time(1, tzinfo=other)})
+    assert (result.columns, result.fetchall()) == (["t", "b", "u v", "bits", "s"], [row])
+
+
 def test_odd_results(lake):
     twice = lake.sql("SELECT 1 AS a, 2 AS a, 'x'::ENUM('x', 'y') AS e")
     assert (twice.columns, twice.fetchall()) == (["a", "a", "e"], [(1, 2, "x")])

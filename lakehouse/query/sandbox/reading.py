@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow as pa
 from lakehouse.catalog import faults
 from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.metadata import Metadata
+from lakehouse.catalog.names import quote
 from lakehouse.config import Settings
 from lakehouse.errors import LakeUnusable, NotFound, QueryCancelled, QueryError, QueryMemory, ResultTooLarge
 from lakehouse.query import fetching
@@ -26,6 +28,8 @@ from lakehouse.query.script import bind, check_parameters
 from lakehouse.query.statements import Parser, Shape, Statement
 
 _BATCH = 65_536  # rows that DuckDB hands over together
+_ODD = re.compile(r"\b(?:UHUGEINT|BIT|BIGNUM|TIME WITH TIME ZONE)\b")
+_QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*\"""")  # names of fields and values of ENUMs in a type
 _PIECE = 4 << 20  # bytes of rows in a frame, about
 
 Frame = tuple[int, Any]
@@ -105,7 +109,7 @@ class Reading:
             try:
                 with faults.translated():
                     lease.enter(lake.files)
-                return *fetching.opened(lake.files, text, bound, _BATCH), snapshot
+                return *_rows(lake.files, text, bound), snapshot
             except (QueryCancelled, QueryMemory):
                 raise
             except (NotFound, QueryError, LakeUnusable):
@@ -119,7 +123,7 @@ class Reading:
             lake.metadata.current()
             snapshot = int(row[0])
             lake.gate(self._parsing, snapshot, traces=bool(request.traces)).read(request.sql)
-        return *fetching.opened(lake.lake, text, bound, _BATCH), snapshot
+        return *_rows(lake.lake, text, bound), snapshot
 
 
 class _Lake:
@@ -158,6 +162,28 @@ class _Lake:
     def close(self) -> None:
         self.metadata.close()
         self.database.close()
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, text: str, bound: Any) -> tuple[pa.RecordBatchReader, tuple[str, ...]]:
+    """The rows of a query, and the DuckDB types of its columns; what Arrow's own types do not hold comes as text.
+
+    Arrow has no bits, no offsets of times and no such large numbers, and DuckDB would give other values for them.
+    """
+    reader, types = fetching.opened(connection, text, bound, _BATCH)
+    if not any(map(_odd, types)):
+        return reader, types
+    columns = [quote(name) for name in reader.schema.names]
+    reader.close()
+    chosen = ", ".join(
+        f"c{i}::VARCHAR AS {name}" if _odd(kind) else f"c{i} AS {name}"
+        for i, (name, kind) in enumerate(zip(columns, types, strict=True))
+    )
+    names = ", ".join(f"c{i}" for i in range(len(types)))
+    return fetching.opened(connection, f"SELECT {chosen} FROM ({text}\n) AS rows({names})", bound, _BATCH)[0], types
+
+
+def _odd(kind: str) -> bool:
+    return _ODD.search(_QUOTED.sub("", kind)) is not None
 
 
 def stream(schema: pa.Schema, batch: pa.RecordBatch | None) -> pa.Buffer:
