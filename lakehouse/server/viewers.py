@@ -113,27 +113,27 @@ class Show(JupyterHandler):  # type: ignore[misc]
 
 def _own(door: Door, stage: Stage, handler: web.RequestHandler) -> None:
     """Refuse a kernel of another viewer, in the words for one that is not there."""
-    if not stage.owns(door.viewer(handler.request), handler.path_args[0]):
+    if not stage.owns(door.viewer(handler.request), handler.path_kwargs["kernel_id"]):
         raise web.HTTPError(404)
 
 
 class Model(_Ours):
     """That a kernel is there, which the page asks for."""
 
-    def get(self, kernel: str) -> None:
+    def get(self, kernel_id: str) -> None:
         _own(self.door, self.stage, self)
-        if kernel not in self.stage.manager:
+        if kernel_id not in self.stage.manager:
             raise web.HTTPError(404)
         self.set_header("Content-Type", "application/json")
-        self.finish(json.dumps(self.stage.manager.kernel_model(kernel), default=str))
+        self.finish(json.dumps(self.stage.manager.kernel_model(kernel_id), default=str))
 
 
 class Leave(_Ours):
     """A page that is closed gives its kernel back."""
 
-    async def post(self, kernel: str) -> None:
+    async def post(self, kernel_id: str) -> None:
         _own(self.door, self.stage, self)
-        await self.stage.give_back(kernel)
+        await self.stage.give_back(kernel_id)
         self.set_status(204)
 
 

@@ -52,7 +52,7 @@ def _page(title: str, body: str, *, narrow: bool = False, leave: bool = False) -
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>"
         f'<header><a href="/">Dashboards</a>{out}</header>'
-        f"<main{' class="narrow"' if narrow else ''}><h1>{escape(title)}</h1>{body}</main></body></html>"
+        f'<main class="{"narrow" if narrow else "wide"}"><h1>{escape(title)}</h1>{body}</main></body></html>'
     )
 
 

@@ -39,6 +39,8 @@ from lakehouse.server.viewing import Door, Gate, Refusal
 _TEMPLATES = Path(__file__).with_name("templates")
 MESSAGES = ["comm_open", "comm_close", "comm_msg", "comm_info_request", "kernel_info_request"]
 """What a viewer may say to a kernel: the widgets' own messages, and asking whether it is there."""
+_EXTENSIONS = ("@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8", "anywidget")
+"""What a page loads of all that is installed for JupyterLab: the widgets."""
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; connect-src 'self'; "
     "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; form-action 'self'; base-uri 'none'; "
@@ -140,7 +142,7 @@ def settings(ip: str, port: int, root: Path, *, warm: int, timeout: int, idle: i
                 "preheat_kernel": True,
                 "default_pool_size": warm,
                 "show_tracebacks": False,
-                "extension_allowlist": [],
+                "extension_allowlist": list(_EXTENSIONS),
             },
             "VoilaExecutor": {
                 "timeout": timeout,
@@ -153,7 +155,10 @@ def settings(ip: str, port: int, root: Path, *, warm: int, timeout: int, idle: i
                 "cull_interval": min(60, idle),
                 "buffer_offline_messages": False,
             },
-            "KernelManager": {"transport": "ipc"},  # no port is opened for a kernel
+            "KernelManager": {
+                "transport": "ipc",  # no port is opened for a kernel
+                "autorestart": False,  # a kernel anew would know nothing of the page
+            },
         }
     )
 
