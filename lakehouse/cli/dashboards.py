@@ -13,7 +13,7 @@ from lakehouse.cli.shared import as_json, opened, print_json, print_rows
 @click.option("--port", type=click.IntRange(0, 65535), default=8866, show_default=True)
 @click.option("--viewers", type=click.IntRange(1), default=20, show_default=True, help="Most pages open at once.")
 @click.option("--warm", type=click.IntRange(1), default=1, show_default=True, help="Kernels kept ready of each.")
-@click.option("--memory", default="2GB", show_default=True, help="Most memory for data of each kernel.")
+@click.option("--memory", default="4GB", show_default=True, help="Most memory that each kernel may ask for.")
 @click.pass_context
 def dashboards(ctx: click.Context, ip: str, port: int, viewers: int, warm: int, memory: str) -> None:
     """Serve the published dashboards; exit code 2 when they would be open to others.

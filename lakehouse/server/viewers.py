@@ -149,6 +149,11 @@ class Channels(VoilaKernelWebsocketHandler):  # type: ignore[misc]
         _own(self.door, self.stage, self)
         await super().prepare()
 
+    def write_error(self, status_code: int, **_: Any) -> None:
+        """No page: nobody reads it."""
+        self.set_status(status_code)
+        self.finish()
+
     def write_message(self, message: Any, binary: bool = False) -> Any:
         """What the kernel says, without what is not for viewers."""
         if isinstance(message, bytes):

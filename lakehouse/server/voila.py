@@ -172,7 +172,7 @@ def launch(path: str | None, ip: str, port: int, *, viewers: int, warm: int, mem
         port: the port.
         viewers: most pages that are open at once.
         warm: kernels kept ready for each dashboard.
-        memory: most memory for data of each kernel, such as `2GB`.
+        memory: most memory that each kernel may ask for, such as `4GB`; drawing charts asks for 2 GB and uses a tenth.
 
     Raises:
         LakeUnusable: there is no lake.
@@ -185,7 +185,7 @@ def launch(path: str | None, ip: str, port: int, *, viewers: int, warm: int, mem
     most = limit(memory)
     door = Door(folder, os.environ, ip)
     kernels = harmless(os.environ)
-    kernels.setdefault("LAKEHOUSE_QUERY_MEMORY_LIMIT", f"{most // 2_000_000}MB")
+    kernels.setdefault("LAKEHOUSE_QUERY_MEMORY_LIMIT", f"{most // 4_000_000}MB")
     ours = {config.PATH_VARIABLE: str(folder), config.READ_ONLY_VARIABLE: "1", "LAKEHOUSE_QUERY_PROGRESS": "false"}
     # The kernels inherit what this process has: no token is in it, and no more memory than this.
     os.environ.clear()
@@ -213,6 +213,6 @@ def limit(memory: str) -> int:
         most = config.parse_size(memory)
     except (ValueError, KeyError):
         raise ConfigError(f"{memory!r} is no size", hint="such as 2GB") from None
-    if most < 500_000_000:
-        raise ConfigError(f"{memory} is too little for a kernel", hint="give at least 500MB")
+    if most < 1_000_000_000:
+        raise ConfigError(f"{memory} is too little for a kernel", hint="give at least 1GB")
     return most
