@@ -55,7 +55,9 @@ class Shelf:
                 notebook = nbformat.read(path, as_version=4)
                 nbformat.validate(notebook)
             except (OSError, ValueError, AttributeError, KeyError, TypeError, nbformat.ValidationError) as error:
-                raise ReportInvalid(f"the {self._kind} '{name}' is no notebook: {str(error).splitlines()[0]:.200}") from None
+                raise ReportInvalid(
+                    f"the {self._kind} '{name}' is no notebook: {str(error).splitlines()[0]:.200}"
+                ) from None
             language = notebook.metadata.get("kernelspec", {}).get("language", "python")
             if language != "python":
                 raise ReportInvalid(f"the {self._kind} '{name}' is written in {language}", hint="it must be in Python")
@@ -64,7 +66,9 @@ class Shelf:
             for cell in notebook.cells:
                 cell.metadata.setdefault("tags", [])  # papermill looks at each cell's
             return notebook
-        raise ReportNotFound(f"there is no {self._kind} '{name}'", hint=f"there are: {', '.join(self.names()) or 'none'}")
+        raise ReportNotFound(
+            f"there is no {self._kind} '{name}'", hint=f"there are: {', '.join(self.names()) or 'none'}"
+        )
 
     def report(self, name: str, notebook: Any = None) -> Report:
         """What is known of a report without running it; its title is the first heading."""

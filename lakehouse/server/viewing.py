@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-import os
 import secrets
 import time
 from collections.abc import Mapping
@@ -230,5 +229,3 @@ def _inside(there: str) -> str:
     """A path of this server; anything that could lead elsewhere is its first page."""
     good = there.startswith("/") and not there.startswith("//") and "\\" not in there and there.isprintable()
     return there if good else "/"
-
-

@@ -6,8 +6,6 @@ is there: a viewer has the page, its files and the widgets' messages of the kern
 
 from __future__ import annotations
 
-import asyncio
-import json
 import logging
 import os
 import resource
@@ -18,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_server.auth.identity import IdentityProvider
-from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from tornado.ioloop import IOLoop
 from tornado.routing import Rule
 from traitlets.config import Config
@@ -68,7 +65,11 @@ class Dashboards(Voila):  # type: ignore[misc]
         settings: dict[str, Any] = super().init_settings()
         self.kernel_manager.allowed_message_types = list(MESSAGES)
         self.stage.manager = self.kernel_manager
-        policy = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+        policy = {
+            "Content-Security-Policy": _POLICY,
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+        }
         return settings | {"headers": policy, "kernel_websocket_connection_class": Connection}
 
     def init_handlers(self) -> list[Any]:
