@@ -68,7 +68,7 @@ class Index(_Ours):
         self.finish(viewpages.index(self.stage.published(), leave=self.door.guard.has_token))
 
 
-class Show(JupyterHandler):  # type: ignore[misc]
+class Show(JupyterHandler):
     """A dashboard, sent as its cells are done."""
 
     def initialize(self, door: Door, stage: Stage) -> None:
@@ -165,7 +165,7 @@ class Channels(VoilaKernelWebsocketHandler):  # type: ignore[misc]
         return super().write_message(message, binary)
 
 
-class Connection(ZMQChannelsWebsocketConnection):  # type: ignore[misc]
+class Connection(ZMQChannelsWebsocketConnection):
     """Passes on only what widgets say; the kinds of messages are the manager's to allow."""
 
     def handle_incoming_message(self, incoming_msg: Any) -> None:
@@ -181,11 +181,12 @@ class Connection(ZMQChannelsWebsocketConnection):  # type: ignore[misc]
 
     def _is_fine(self, message: Any) -> bool:
         if self.subprotocol == "v1.kernel.websocket.jupyter.org":
-            channel, parts = deserialize_msg_from_ws_v1(message)
+            channel, parts = deserialize_msg_from_ws_v1(message)  # type: ignore[no-untyped-call]
             header = self.session.unpack(parts[0])
             content = self.session.unpack(parts[3])
         else:
-            found = deserialize_binary_message(message) if isinstance(message, bytes) else json.loads(message)
+            binary = isinstance(message, bytes)
+            found = deserialize_binary_message(message) if binary else json.loads(message)  # type: ignore[no-untyped-call]
             channel, header, content = found["channel"], found["header"], found["content"]
         if channel != "shell" or header["msg_type"] not in self.multi_kernel_manager.allowed_message_types:
             return False

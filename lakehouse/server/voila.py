@@ -92,7 +92,7 @@ class Dashboards(Voila):  # type: ignore[misc]
             try:
                 self.door.reload()
             except LakehouseError as error:
-                log.error("tokens and allowlist stay as they were: %s", error.message)
+                log.error("tokens and allowlist stay as they were: %s", error.message)  # noqa: TRY400 - no traceback
             else:
                 gate.end_sockets()
                 log.info("read tokens and allowlist again: %r", self.door.guard)
@@ -107,7 +107,7 @@ def refuse(door: Door, ip: str) -> None:
     door.guard.check_bind(ip)
 
 
-class OwnMachineOnly(IdentityProvider):  # type: ignore[misc]
+class OwnMachineOnly(IdentityProvider):
     """For plain `voila` with our configuration: it has no gate of ours, so it serves this machine only."""
 
     @stops_the_start

