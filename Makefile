@@ -1,6 +1,6 @@
 # Everything a person does with a checkout. Needs Python 3.11 or newer with venv, make, and a package index.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab check test bench clean
+.PHONY: help setup demo lab dashboards check test bench clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +9,7 @@ LAKE := $(CURDIR)/lake
 export LAKEHOUSE_PATH ?= $(LAKE)
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(BIN)/uv:
 	@echo "Making the environment $(VENV) …"
@@ -41,6 +41,11 @@ demo: $(VENV)/.demo ## Load real data, ask three questions, write a page
 
 lab: $(VENV)/.demo ## Open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
+
+dashboards: $(VENV)/.demo ## Open the dashboards on the demo lake
+	@test -e $(LAKEHOUSE_PATH)/lake.json || $(BIN)/lakehouse demo
+	@$(BIN)/lakehouse dashboards publish flights pathways
+	@$(BIN)/lakehouse dashboards
 
 check: $(VENV)/.test ## Lint, types and the floors
 	@$(BIN)/ruff check .

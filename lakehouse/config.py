@@ -26,6 +26,8 @@ ENV_PREFIX = "LAKEHOUSE_"
 PATH_VARIABLE = "LAKEHOUSE_PATH"
 SNAPSHOT_VARIABLE = "LAKEHOUSE_SNAPSHOT"
 """The snapshot that the lake of `LAKEHOUSE_PATH` is read at, for kernels that are to see one moment."""
+READ_ONLY_VARIABLE = "LAKEHOUSE_READ_ONLY"
+"""With any value, the lake of `LAKEHOUSE_PATH` is opened for reading only."""
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -336,7 +338,7 @@ def _from_environment(environ: Mapping[str, str], model: type[Any]) -> _Layer:
         for key in struct.__struct_fields__
     }
     for variable in sorted(environ):
-        if not variable.startswith(ENV_PREFIX) or variable in (PATH_VARIABLE, SNAPSHOT_VARIABLE):
+        if not variable.startswith(ENV_PREFIX) or variable in (PATH_VARIABLE, SNAPSHOT_VARIABLE, READ_ONLY_VARIABLE):
             continue
         if variable not in names:
             raise ConfigError(f"environment variable {variable} is not a setting", hint=_nearest(variable, names))

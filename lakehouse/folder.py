@@ -21,6 +21,7 @@ OBJECTS_FOLDER = "objects"
 PATHWAY_FOLDER = "pathway"
 OBSERVER_FOLDER = "observer"
 REPORTS_FOLDER = "reports"
+DASHBOARDS_FOLDER = "dashboards"
 WORKFLOWS_FOLDER = "workflows"
 _DEFAULT_PATH = "lake"
 _OURS = (
@@ -30,6 +31,7 @@ _OURS = (
     | {history.FILE_NAME, PATHWAY_FOLDER, OBSERVER_FOLDER, BRANCHES_FOLDER}
     | {
         REPORTS_FOLDER,
+        DASHBOARDS_FOLDER,
         WORKFLOWS_FOLDER,
     }
 )

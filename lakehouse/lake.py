@@ -51,6 +51,7 @@ from lakehouse.query.sandbox.pool import Pool
 from lakehouse.query.sandbox.sandbox import Sandbox
 from lakehouse.query.saved import Saved
 from lakehouse.query.script import Parameters
+from lakehouse.reports.dashboards import Dashboards
 from lakehouse.reports.reports import Reports
 from lakehouse.storage.caps import CappedStore, ReadOnlyStore
 from lakehouse.storage.local import LocalStore
@@ -77,6 +78,7 @@ class Lakehouse:
         saved: queries kept by name, to be built upon.
         pathway: how questions were answered before: traces, found again by words.
         reports: notebooks with parameters, executed on one snapshot, and what came of them.
+        dashboards: notebooks for viewers: `list()`, `publish(name)`, `unpublish(name)`.
         observer: what ran and what came of it: events of all processes.
         workflows: nodes that depend on each other, run with a true account of each.
         settings: the effective settings.
@@ -116,6 +118,7 @@ class Lakehouse:
         self.reports = Reports(
             path, settings, self.catalog, self.storage, self._database.temp, read_only=self.read_only
         )
+        self.dashboards = Dashboards(path, settings, read_only=self.read_only)
         self.pathway = Recorder(path / PATHWAY_FOLDER, self)
         self.observer = Observer(
             path / OBSERVER_FOLDER, settings.observer, read_only=self.read_only, sink=self._openlineage()
@@ -332,7 +335,8 @@ def open(
         path: the lake folder; None: `$LAKEHOUSE_PATH`, else `./lake`.
         at: pin the whole lake to this snapshot id, tagged snapshot or time; it is then read-only. None: the
             snapshot in `$LAKEHOUSE_SNAPSHOT` for the lake of `$LAKEHOUSE_PATH`, else the newest at any time.
-        read_only: open without the right to write; the lake must exist.
+        read_only: open without the right to write; the lake must exist. So it is too for the lake of
+            `$LAKEHOUSE_PATH` where `$LAKEHOUSE_READ_ONLY` is set.
         settings: values by section and key that win over `lakehouse.toml` and the environment,
             such as `{"query": {"max_rows": 1000}}`.
 
@@ -346,6 +350,7 @@ def open(
     effective = config.load(folder, settings)
     if at is None and folder == folder_of(None):
         at = config.snapshot()
+        read_only = read_only or bool(os.environ.get(config.READ_ONLY_VARIABLE))
     if not is_lake(folder):
         if read_only or at is not None:
             raise LakeUnusable(f"there is no lake at {folder}", hint="create it with lakehouse init, or by opening it")

@@ -21,6 +21,7 @@ _COMMANDS = {
     "auth": "auth",
     "backup": "health",
     "config": "reading",
+    "dashboards": "dashboards",
     "demo": "loading",
     "diff": "history",
     "doctor": "health",

@@ -73,12 +73,12 @@ class ReportRun(msgspec.Struct, frozen=True):
     """Whether this is a run from before, because report, parameters and snapshot were the same."""
 
 
-def check_name(name: str) -> str:
+def check_name(name: str, kind: str = "report") -> str:
     """The name itself, if a report can have it.
 
     Raises:
         ReportInvalid: it is a path, or no name.
     """
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise ReportInvalid(f"{name!r:.80} cannot be the name of a report", hint="letters, digits, - and _, no path")
+        raise ReportInvalid(f"{name!r:.80} cannot be the name of a {kind}", hint="letters, digits, - and _, no path")
     return name

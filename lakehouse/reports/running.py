@@ -35,9 +35,13 @@ def environment(lake: Path, snapshot: int, values: Mapping[str, Any], environ: M
     Raises:
         ReportInvalid: a secret that a parameter refers to is not there; names the variable, never a value.
     """
-    kept = {name: value for name, value in environ.items() if name in _KEPT or name.startswith(_PREFIXES)}
-    kept |= secrets(values, environ)
+    kept = harmless(environ) | secrets(values, environ)
     return kept | {"LAKEHOUSE_PATH": str(lake), "LAKEHOUSE_SNAPSHOT": str(snapshot), "PYTHONUNBUFFERED": "1"}
+
+
+def harmless(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a kernel needs of an environment, without a token or password of anything."""
+    return {name: value for name, value in environ.items() if name in _KEPT or name.startswith(_PREFIXES)}
 
 
 def secrets(references: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, str]:

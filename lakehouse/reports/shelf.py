@@ -13,20 +13,24 @@ from lakehouse.reports.parameters import declared
 
 FOLDER = "reports"
 """The folder of a lake's own reports, in the lake."""
+DASHBOARDS = "dashboards"
+"""The folder of its own dashboards."""
 
 
 class Shelf:
-    """The reports of a lake.
+    """The reports of a lake, or its dashboards.
 
     Args:
         lake: the lake folder.
         elsewhere: a further folder of the settings, or None.
+        folder: which of the two, by the name of their folder.
     """
 
-    def __init__(self, lake: Path, elsewhere: str | None) -> None:
+    def __init__(self, lake: Path, elsewhere: str | None, folder: str = FOLDER) -> None:
         here = Path(__file__).parent.parent
         given = [Path(elsewhere).expanduser()] if elsewhere else []
-        self.folders = [*given, lake / FOLDER, here / "notebooks" / FOLDER, here.parent / "notebooks" / FOLDER]
+        self.folders = [*given, lake / folder, here / "notebooks" / folder, here.parent / "notebooks" / folder]
+        self._kind = folder.removesuffix("s")
 
     def names(self) -> list[str]:
         """Every report there is; a name that is there twice is the first's."""
@@ -42,7 +46,7 @@ class Shelf:
         """
         import nbformat
 
-        check_name(name)
+        check_name(name, self._kind)
         for folder in self.folders:
             path = folder / f"{name}.ipynb"
             if not path.is_file():
@@ -51,16 +55,20 @@ class Shelf:
                 notebook = nbformat.read(path, as_version=4)
                 nbformat.validate(notebook)
             except (OSError, ValueError, AttributeError, KeyError, TypeError, nbformat.ValidationError) as error:
-                raise ReportInvalid(f"the report '{name}' is no notebook: {str(error).splitlines()[0]:.200}") from None
+                raise ReportInvalid(
+                    f"the {self._kind} '{name}' is no notebook: {str(error).splitlines()[0]:.200}"
+                ) from None
             language = notebook.metadata.get("kernelspec", {}).get("language", "python")
             if language != "python":
-                raise ReportInvalid(f"the report '{name}' is written in {language}", hint="reports are in Python")
+                raise ReportInvalid(f"the {self._kind} '{name}' is written in {language}", hint="it must be in Python")
             notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
             notebook.metadata["language_info"] = {"name": "python"}
             for cell in notebook.cells:
                 cell.metadata.setdefault("tags", [])  # papermill looks at each cell's
             return notebook
-        raise ReportNotFound(f"there is no report '{name}'", hint=f"there are: {', '.join(self.names()) or 'none'}")
+        raise ReportNotFound(
+            f"there is no {self._kind} '{name}'", hint=f"there are: {', '.join(self.names()) or 'none'}"
+        )
 
     def report(self, name: str, notebook: Any = None) -> Report:
         """What is known of a report without running it; its title is the first heading."""

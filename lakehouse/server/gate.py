@@ -16,7 +16,7 @@ from lakehouse.server.routing import METHODS, encoded
 from lakehouse.server.service import Service, address_of, log
 from lakehouse.tokens import bearer
 
-_PASSED_ON = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "Via")
+PASSED_ON = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "Via")
 """What proxies say. Behind one, everybody comes from this machine, so that "only this machine" would be anybody."""
 
 
@@ -43,7 +43,7 @@ class Gate(Matcher):
         if not guard.admits(address)[0]:
             log.warning("refused the address %s", address[:60])
             return {"target_kwargs": {"detail": "this address is not allowed"}}
-        if not guard.has_token and any(name in request.headers for name in _PASSED_ON):
+        if not guard.has_token and any(name in request.headers for name in PASSED_ON):
             log.warning("refused what a proxy passed on: no token is configured")
             return {"target_kwargs": {"detail": "a proxy stands in front of a server without a token"}}
         if guard.has_token and not request.path.startswith(self._ours):
