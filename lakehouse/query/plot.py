@@ -110,7 +110,10 @@ def _reduced(wanted: Wanted, types: Sequence[str], x: int, y: int | None, color:
     if wanted.kind == "hist":
         place, many = _bucket("CAST(x AS DOUBLE)", BINS), "SELECT true AS many"
     elif _numeric(types[x]) and wanted.kind != "bar":
-        place, many = _bucket("CAST(x AS DOUBLE)", POINTS // 4), f"SELECT approx_count_distinct(x) > {POINTS // 4} AS many FROM base"
+        place, many = (
+            _bucket("CAST(x AS DOUBLE)", POINTS // 4),
+            f"SELECT approx_count_distinct(x) > {POINTS // 4} AS many FROM base",
+        )
     elif types[x].startswith(_TIMES):
         place = f"make_timestamp(CAST({_bucket('epoch_us(CAST(x AS TIMESTAMP))', POINTS // 4)} AS BIGINT))"
         many = f"SELECT approx_count_distinct(x) > {POINTS // 4} AS many FROM base"
@@ -177,7 +180,12 @@ def _spec(wanted: Wanted, kind: str, labels: dict[str, str], data: list[dict[str
         x["scale"], y["scale"] = {"zero": False}, {"zero": False}
         if any(one["rows"] > 1 for one in data):
             mark = {"type": "square", "size": 22, "opacity": 0.9}
-            encoding["color"] = {"field": "rows", "type": "quantitative", "title": "rows", "scale": {"type": "log", "scheme": "blues"}}
+            encoding["color"] = {
+                "field": "rows",
+                "type": "quantitative",
+                "title": "rows",
+                "scale": {"type": "log", "scheme": "blues"},
+            }
     elif scale == "quantitative":
         x["scale"] = {"zero": False}
     if labels["color"]:
@@ -222,7 +230,7 @@ def _place(name: str, names: Sequence[str]) -> int:
 
 
 def _numeric(kind: str) -> bool:
-    return not kind.endswith("]") and kind.split("(")[0] in _NUMBERS
+    return not kind.endswith("]") and kind.split("(", maxsplit=1)[0] in _NUMBERS
 
 
 def _measured(kind: str) -> bool:

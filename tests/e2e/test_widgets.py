@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import nbformat
-
 from test_jupyterlab import ANSWERS, CONNECTED
 
 GRID = """
@@ -20,18 +19,19 @@ lake.sql("SELECT range AS n, range * 7919 % 1003 AS spread, CASE WHEN range % 3 
 
 def notebook(folder, *cells):
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell.strip()) for cell in cells])
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(book, folder / "notebooks" / "widgets-test.ipynb")
 
 
 def opened(lab, page):
     page.goto(f"{lab}/lab/tree/widgets-test.ipynb?reset")
-    page.wait_for_function(CONNECTED, timeout=120_000)
+    page.wait_for_function(CONNECTED, timeout=50_000)
     page.evaluate(ANSWERS)
     page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
 
 
 def ready(grid, text):
-    grid.locator(".lw-count", has_text=text).wait_for(timeout=120_000)
+    grid.locator(".lw-count", has_text=text).wait_for(timeout=50_000)
     return grid
 
 

@@ -58,7 +58,9 @@ def test_lines_and_points_of_many_rows_are_few_marks_of_all_of_them(rows):
 
 def test_few_points_are_themselves(tmp_path):
     with lakehouse.open(tmp_path / "lake") as lake:
-        result = lake.sql("SELECT * FROM (VALUES (1, 2.5, DATE '2026-02-03'), (3, NULL, NULL), (5, 7, NULL)) AS t(a, b, d)")
+        result = lake.sql(
+            "SELECT * FROM (VALUES (1, 2.5, DATE '2026-02-03'), (3, NULL, NULL), (5, 7, NULL)) AS t(a, b, d)"
+        )
         assert [(one["x"], one["y"]) for one in result.plot("point").values] == [(1, 2.5), (5, 7)]
         dates = result.plot("line", x="d", y="a").values
         assert [one["x"][:10] for one in dates] == [datetime.date(2026, 2, 3).isoformat()]
