@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pandas
     import polars
 
+    from lakehouse.query.plot import Plot
+
 T = TypeVar("T")
 
 PAGE_ROWS = 20
@@ -179,6 +181,48 @@ class Result:
         batches = (Rows(pa.Table.from_batches([batch]), self._page.types).common() for batch in opened)
         return pa.RecordBatchReader.from_batches(schema, (b for table in batches for b in table.to_batches()))
 
+    def keep(self, connection: duckdb.DuckDBPyConnection, table: str) -> None:
+        """Write all rows, however many, into a new table of another DuckDB, in their order and with their types.
+
+        Args:
+            connection: a DuckDB of the caller's own.
+            table: the table's name there; its columns are called c0, c1, … (a result may have a name twice).
+        """
+        from lakehouse.catalog import faults
+
+        with faults.translated():
+            self._stream(connection).create(table)
+
+    def plot(
+        self,
+        kind: str = "bar",
+        *,
+        x: str | None = None,
+        y: str | None = None,
+        color: str | None = None,
+        aggregate: str | None = None,
+        title: str | None = None,
+    ) -> Plot:
+        """A chart of all rows (needs the extra `charts`); DuckDB counts, sums and bins, so that few values are drawn.
+
+        Args:
+            kind: `bar`, `line`, `area`, `point` or `hist`.
+            x: the column along; None: the first.
+            y: the column up; None: the number of rows (`point`: the second column).
+            color: a column that parts the rows; its eight greatest groups are shown, the rest together.
+            aggregate: `sum`, `mean`, `median`, `min`, `max` or `count` of y at each x; None: `sum`.
+            title: what the chart says.
+
+        Raises:
+            ColumnNotFound: there is no such column.
+            QueryError: an unknown kind or aggregate, or a column that cannot be drawn so.
+        """
+        from lakehouse.query.plot import Wanted, drawn
+
+        wanted = Wanted(kind, x, y, color, aggregate, title)
+        with self._database.lent(schema=False) as connection:
+            return drawn(wanted, self.columns, self.types, lambda: self._stream(connection))
+
     def fetchall(self) -> list[tuple[Any, ...]]:
         """All rows as Python tuples.
 
@@ -308,6 +352,18 @@ class Result:
         with self._database.lent(schema=False) as connection, faults.translated():
             self._page.relation(connection).query("result", f"COPY (FROM result) TO {literal(str(path))} {options}")
             connection.execute("DROP VIEW temp.result")
+
+    def _stream(self, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
+        """All rows as a relation with columns c0, c1, … that can be read once."""
+        if not self.types:
+            return connection.sql("SELECT NULL AS c0 WHERE false")
+        names = [f"c{i}" for i in range(len(self.types))]
+        if self._source is None:
+            return connection.from_arrow(self._page.table.rename_columns(names))
+        opened = self._source.reader(100_000)
+        schema = pa.schema([field.with_name(name) for field, name in zip(opened.schema, names, strict=True)])
+        batches = (pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in opened)
+        return connection.from_arrow(pa.RecordBatchReader.from_batches(schema, batches))
 
     def _using(self, rows: Rows, use: Callable[[duckdb.DuckDBPyRelation], T]) -> T:
         from lakehouse.catalog import faults

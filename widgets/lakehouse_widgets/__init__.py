@@ -1,3 +1,58 @@
-"""Notebook widgets for a lake; they use only the public names of `lakehouse`."""
+"""Notebook widgets for a lake; they use only the public names of `lakehouse`.
 
-__all__: list[str] = []
+`%load_ext lakehouse_widgets` makes `Grid` the display of every result.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lakehouse_widgets.chart import Chart
+    from lakehouse_widgets.dashboard import Dashboard, Figure, Number, Rows
+    from lakehouse_widgets.filters import DateRange, MultiSelect, Range, Select
+    from lakehouse_widgets.grid import Grid
+    from lakehouse_widgets.showing import load_ipython_extension, unload_ipython_extension
+
+_LAZY = {
+    "Chart": "lakehouse_widgets.chart",
+    "Dashboard": "lakehouse_widgets.dashboard",
+    "DateRange": "lakehouse_widgets.filters",
+    "Figure": "lakehouse_widgets.dashboard",
+    "Grid": "lakehouse_widgets.grid",
+    "MultiSelect": "lakehouse_widgets.filters",
+    "Number": "lakehouse_widgets.dashboard",
+    "Range": "lakehouse_widgets.filters",
+    "Rows": "lakehouse_widgets.dashboard",
+    "Select": "lakehouse_widgets.filters",
+    "load_ipython_extension": "lakehouse_widgets.showing",
+    "unload_ipython_extension": "lakehouse_widgets.showing",
+}
+
+__all__ = [
+    "Chart",
+    "Dashboard",
+    "DateRange",
+    "Figure",
+    "Grid",
+    "MultiSelect",
+    "Number",
+    "Range",
+    "Rows",
+    "Select",
+    "load_ipython_extension",
+    "unload_ipython_extension",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'lakehouse_widgets' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,30 @@
+"""`%load_ext lakehouse_widgets`: results show themselves as grids, with their HTML beside for where no widget lives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lakehouse_widgets.grid import Grid
+
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+_PLACE = ("lakehouse.query.result", "Result")
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """Make a grid the display of results in an IPython session."""
+    ipython.display_formatter.mimebundle_formatter.for_type_by_name(*_PLACE, _shown)
+
+
+def unload_ipython_extension(ipython: Any) -> None:
+    """Results show their HTML again."""
+    formatter = ipython.display_formatter.mimebundle_formatter
+    for kind in [kind for kind, shown in formatter.type_printers.items() if shown is _shown]:
+        formatter.pop(kind)
+    formatter.deferred_printers.pop(_PLACE, None)
+
+
+def _shown(result: Any) -> dict[str, Any] | None:
+    if result.is_receipt or not result.columns:
+        return None
+    # IPython asks the other formatters for what is missing: text and HTML stand beside the widget.
+    return {_WIDGET: Grid(result)._repr_mimebundle_()[0][_WIDGET]}
