@@ -95,7 +95,9 @@ def statement(call: Call) -> Done:
     params, sandbox = _values(body.params), _sandbox(call)
     asked = call.service.asked.begin(call.headers.get(HEADER), call.principal, body.sql, sandbox)
     try:
-        done = sandbox.run(body.sql, params, timeout=body.timeout, query_id=asked.query_id)
+        done = sandbox.run(
+            body.sql, params, timeout=body.timeout, query_id=asked.query_id, mark=call.name(), again=call.again()
+        )
     except BaseException as error:
         asked.ended(error)
         raise
@@ -204,7 +206,7 @@ ROUTES = (
         body=Statement,
         refuses=_REFUSES,
         reads=(HEADER,),
-        counts_once="unsure",
+        counts_once="sure",
         waits=True,
     ),
     Route("GET", "/queries", "read", queries, query=Which),
