@@ -15,6 +15,8 @@ from lakehouse.server.routing import encoded
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from lakehouse.query.sandbox.frames import Frame
+
 ARROW, JSON, NDJSON = "application/vnd.apache.arrow.stream", "application/json", "application/x-ndjson"
 CSV, PARQUET = "text/csv", "application/vnd.apache.parquet"
 TYPES = b"lakehouse.types"
@@ -25,6 +27,7 @@ _ALIASES = {"application/ndjson": NDJSON, "application/jsonl": NDJSON, "applicat
 _ROWS = 20_000  # rows that are made into JSON or CSV at once
 _GROUP = 16 << 20  # bytes of rows in a row group of Parquet
 Batches = Iterator["pa.RecordBatch"]
+Frames = Iterator["Frame"]
 
 
 def chosen(accept: str | None) -> str:
@@ -48,13 +51,13 @@ def chosen(accept: str | None) -> str:
     return max(found, key=lambda one: one[0])[1]
 
 
-def written(kind: str, schema: pa.Schema, batches: Batches, facts: dict[str, Any]) -> Iterator[bytes]:
+def written(kind: str, schema: pa.Schema, frames: Frames, facts: dict[str, Any]) -> Iterator[bytes]:
     """Rows in a format.
 
     Args:
         kind: one of `MEDIA`.
         schema: names and Arrow types of the columns.
-        batches: the rows.
+        frames: the rows.
         facts: what JSON says before them.
 
     Raises:
@@ -64,7 +67,8 @@ def written(kind: str, schema: pa.Schema, batches: Batches, facts: dict[str, Any
         NDJSON: _ndjson, CSV: _csv, PARQUET: _parquet
     }  # fmt: skip
     if kind == ARROW:
-        return _arrow(schema, batches, [column["type"] for column in facts.get("columns", ())])
+        return _arrow(schema, frames, [column["type"] for column in facts.get("columns", ())])
+    batches = (batch for frame in frames for batch in frame.batches)
     return _json(batches, facts) if kind == JSON else writers[kind](schema, batches)
 
 
@@ -100,7 +104,7 @@ class _Sink:
         return b"".join(parts)
 
 
-def _arrow(schema: pa.Schema, batches: Batches, types: list[str]) -> Iterator[bytes]:
+def _arrow(schema: pa.Schema, frames: Frames, types: list[str]) -> Iterator[bytes]:
     import pyarrow as pa
 
     sink = _Sink()
@@ -108,8 +112,12 @@ def _arrow(schema: pa.Schema, batches: Batches, types: list[str]) -> Iterator[by
         schema = schema.with_metadata({**(schema.metadata or {}), TYPES: encoded(types)})
     writer = pa.ipc.new_stream(pa.PythonFile(sink, "w"), schema)
     yield sink.taken()
-    for batch in batches:
-        writer.write_batch(batch)
+    for frame in frames:
+        if frame.raw is not None:
+            yield bytes(frame.raw)
+            continue
+        for batch in frame.batches:
+            writer.write_batch(batch)
         yield sink.taken()
     writer.close()
     yield sink.taken()

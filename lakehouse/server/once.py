@@ -167,9 +167,8 @@ class _Attempt:
         self._known = requests.find(key)
         self._digest = hashlib.sha256(_head(route, call))
         self._name: str | None = None
-        self._call = replace(
-            call, stream=call.stream and _Body(call.stream, self._digest), name=self._begin, again=self._again
-        )  # type: ignore[arg-type]
+        body: Any = call.stream and _Body(call.stream, self._digest)
+        self._call = replace(call, stream=body, name=self._begin, again=self._again)
 
     def made(self) -> Any:
         if self._known is not None and self._known.answer is not None:

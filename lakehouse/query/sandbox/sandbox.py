@@ -138,9 +138,8 @@ class Sandbox:
     ) -> Done:
         """Run one statement that changes tables, views or schemas of the lake; arguments and errors as of `sql`.
 
-        Args:
-            mark: a name for this very statement, kept in the note of its commit; None: one is made.
-            again: it may have been run under its mark before, by a process that died: then it is not run again.
+        `mark` is a name for this very statement, kept in the note of its commit (None: one is made). `again` says that
+        it may have been run under its mark before, by a process that died: then it is not run again.
 
         Raises:
             LakeReadOnly: the lake is open for reading, or pinned.

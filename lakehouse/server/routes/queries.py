@@ -156,11 +156,11 @@ def _sandbox(call: Call) -> Sandbox:
 def _answer(kind: str, asked: Asked, rows: Rows) -> Answer[None]:
     """The rows in a format; how many there are is said before them when they are few."""
     try:
-        taken = rows.batches()
+        taken = rows.frames()
         first = list(islice(taken, 2))
         headers = {"Content-Type": kind, HEADER: asked.query_id, SNAPSHOT: str(rows.snapshot)}
         if len(first) < 2:
-            headers[ROWS] = str(sum(batch.num_rows for batch in first))
+            headers[ROWS] = str(sum(batch.num_rows for frame in first for batch in frame.batches))
         columns = [{"name": name, "type": type} for name, type in zip(rows.schema.names, rows.types, strict=True)]
         facts = {"query_id": asked.query_id, "snapshot": rows.snapshot, "columns": columns}
         pieces = formats.written(kind, rows.schema, chain(first, taken), facts)
