@@ -26,6 +26,8 @@ MEDIA = (JSON, ARROW, NDJSON, CSV, PARQUET)
 _ALIASES = {"application/ndjson": NDJSON, "application/jsonl": NDJSON, "application/x-parquet": PARQUET}
 _ROWS = 20_000  # rows that are made into JSON or CSV at once
 _GROUP = 16 << 20  # bytes of rows in a row group of Parquet
+END = b"\xff\xff\xff\xff\0\0\0\0"
+"""The end of an Arrow stream."""
 Batches = Iterator["pa.RecordBatch"]
 Frames = Iterator["Frame"]
 
@@ -107,15 +109,18 @@ class _Sink:
 def _arrow(schema: pa.Schema, frames: Frames, types: list[str]) -> Iterator[bytes]:
     import pyarrow as pa
 
-    sink = _Sink()
     if types:  # Arrow has not all of DuckDB's types: what they are called stands beside the columns
         schema = schema.with_metadata({**(schema.metadata or {}), TYPES: encoded(types)})
+    if "dictionary<" not in str(schema):  # each batch stands for itself, and can go on as it came
+        yield schema.serialize().to_pybytes()
+        for frame in frames:
+            yield b"".join([one.serialize() for one in frame.batches] if frame.raw is None else [frame.raw])
+        yield END
+        return
+    sink = _Sink()
     writer = pa.ipc.new_stream(pa.PythonFile(sink, "w"), schema)
     yield sink.taken()
     for frame in frames:
-        if frame.raw is not None:
-            yield bytes(frame.raw)
-            continue
         for batch in frame.batches:
             writer.write_batch(batch)
         yield sink.taken()
