@@ -252,6 +252,10 @@ class Catalog:
         """
         return notes.of_table(self.metadata, self.state, relation, self.table_snapshots(relation))
 
+    def marked(self, mark: str, after: int = 0) -> Snapshot | None:
+        """The commit newer than a snapshot that carries a mark; None when there is none."""
+        return notes.marked(self.metadata, self.state, mark, after)
+
     def describe(self, relation: Relation, snapshot: int | None = None) -> list[tuple[str, str]]:
         """Names and DuckDB types of the columns of a table or view.
 

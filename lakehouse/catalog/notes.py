@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from lakehouse.catalog.metadata import Metadata, Relation, Snapshot
-from lakehouse.catalog.names import shown
+from lakehouse.catalog.names import literal, shown
 from lakehouse.state import State
 
 COMPACT = "compact"
@@ -51,6 +51,20 @@ def expired(state: State, text: str = "", live: Iterable[int] = ()) -> list[Snap
     return [
         Snapshot(r[0], datetime.fromisoformat(r[1]), r[2], r[3], r[4] or "", r[5]) for r in rows if r[0] not in there
     ]
+
+
+def marked(metadata: Metadata, state: State, mark: str, after: int = 0) -> Snapshot | None:
+    """The commit with this `mark` in its note, also if its snapshot has expired; None when there is none.
+
+    Args:
+        metadata: the catalog.
+        state: the state file.
+        mark: the name, of letters and digits, that somebody gave to what was to be committed.
+        after: only commits newer than this snapshot.
+    """
+    found = metadata.snapshots(f"s.snapshot_id > {after} AND c.commit_extra_info LIKE {literal(f'%{mark}%')}")
+    found = [*found, *(s for s in expired(state) if s.id > after and s.note is not None and mark in s.note)]
+    return next((s for s in found if _decoded(s).get("mark") == mark), None)  # SQL may have such a text in it as well
 
 
 def of_table(metadata: Metadata, state: State, relation: Relation, live: list[Snapshot]) -> list[Snapshot]:

@@ -322,7 +322,8 @@ class Handler(JupyterHandler):
             status, code = error.status_code, _CODES.get(error.status_code, "http_error")
             detail, hint = error.log_message or responses.get(status, "Error"), None
         else:
-            status, code, detail, hint = error.status, error.code, error.message, error.hint
+            status, code, detail = error.status, error.code, self.service.told(error.message)
+            hint = error.hint and self.service.told(error.hint)
         self.clear_problem_headers(status)
         if isinstance(error, RequestInFlight):
             self.set_header("Retry-After", "1")

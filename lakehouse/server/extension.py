@@ -57,7 +57,7 @@ def _load_jupyter_server_extension(serverapp: Any) -> None:
     service, web_app = serverapp.lakehouse_service, serverapp.web_app
     if not isinstance(serverapp.identity_provider, LakehouseIdentityProvider):
         raise ConfigError("another identity provider was put in place of the lake's")
-    base = serverapp.base_url.rstrip("/")
+    service.base = base = serverapp.base_url.rstrip("/")
     arguments = {"service": service}
     handlers: list[Any] = [(f"{base}{path}", health.Health) for path in ("/health", "/lakehouse/health")]
     handlers += [

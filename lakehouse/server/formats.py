@@ -15,6 +15,8 @@ from lakehouse.server.routing import encoded
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from lakehouse.query.sandbox.frames import Frame
+
 ARROW, JSON, NDJSON = "application/vnd.apache.arrow.stream", "application/json", "application/x-ndjson"
 CSV, PARQUET = "text/csv", "application/vnd.apache.parquet"
 TYPES = b"lakehouse.types"
@@ -24,7 +26,10 @@ MEDIA = (JSON, ARROW, NDJSON, CSV, PARQUET)
 _ALIASES = {"application/ndjson": NDJSON, "application/jsonl": NDJSON, "application/x-parquet": PARQUET}
 _ROWS = 20_000  # rows that are made into JSON or CSV at once
 _GROUP = 16 << 20  # bytes of rows in a row group of Parquet
+END = b"\xff\xff\xff\xff\0\0\0\0"
+"""The end of an Arrow stream."""
 Batches = Iterator["pa.RecordBatch"]
+Frames = Iterator["Frame"]
 
 
 def chosen(accept: str | None) -> str:
@@ -48,13 +53,13 @@ def chosen(accept: str | None) -> str:
     return max(found, key=lambda one: one[0])[1]
 
 
-def written(kind: str, schema: pa.Schema, batches: Batches, facts: dict[str, Any]) -> Iterator[bytes]:
+def written(kind: str, schema: pa.Schema, frames: Frames, facts: dict[str, Any]) -> Iterator[bytes]:
     """Rows in a format.
 
     Args:
         kind: one of `MEDIA`.
         schema: names and Arrow types of the columns.
-        batches: the rows.
+        frames: the rows.
         facts: what JSON says before them.
 
     Raises:
@@ -64,7 +69,8 @@ def written(kind: str, schema: pa.Schema, batches: Batches, facts: dict[str, Any
         NDJSON: _ndjson, CSV: _csv, PARQUET: _parquet
     }  # fmt: skip
     if kind == ARROW:
-        return _arrow(schema, batches, [column["type"] for column in facts.get("columns", ())])
+        return _arrow(schema, frames, [column["type"] for column in facts.get("columns", ())])
+    batches = (batch for frame in frames for batch in frame.batches)
     return _json(batches, facts) if kind == JSON else writers[kind](schema, batches)
 
 
@@ -100,16 +106,23 @@ class _Sink:
         return b"".join(parts)
 
 
-def _arrow(schema: pa.Schema, batches: Batches, types: list[str]) -> Iterator[bytes]:
+def _arrow(schema: pa.Schema, frames: Frames, types: list[str]) -> Iterator[bytes]:
     import pyarrow as pa
 
-    sink = _Sink()
     if types:  # Arrow has not all of DuckDB's types: what they are called stands beside the columns
         schema = schema.with_metadata({**(schema.metadata or {}), TYPES: encoded(types)})
+    if "dictionary<" not in str(schema):  # each batch stands for itself, and can go on as it came
+        yield schema.serialize().to_pybytes()
+        for frame in frames:
+            yield b"".join([one.serialize() for one in frame.batches] if frame.raw is None else [frame.raw])
+        yield END
+        return
+    sink = _Sink()
     writer = pa.ipc.new_stream(pa.PythonFile(sink, "w"), schema)
     yield sink.taken()
-    for batch in batches:
-        writer.write_batch(batch)
+    for frame in frames:
+        for batch in frame.batches:
+            writer.write_batch(batch)
         yield sink.taken()
     writer.close()
     yield sink.taken()

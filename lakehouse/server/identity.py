@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 from typing import TYPE_CHECKING, Any
 
 from jupyter_core.utils import ensure_async
@@ -44,6 +45,7 @@ class LakehouseIdentityProvider(PasswordIdentityProvider):
         if not app.sock:
             self.service.host = app.ip
         self.service.jupyter_token = self.token
+        os.environ.pop("JUPYTER_TOKEN", None)  # it has been read, and kernels inherit the environment
         self.service.check()
         if not self.auth_enabled and (self.service.guard.has_token or not is_loopback(self.service.host)):
             raise BindRefused(

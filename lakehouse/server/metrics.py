@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Of the text format that every Prometheus reads."""
+Why = Literal["address", "proxy", "elsewhere"]
+"""Why the gate refuses."""
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
@@ -46,6 +48,15 @@ class Metrics:
             "lakehouse_http_received_bytes", "Bytes of bodies that came.", route, registry=registry
         )
         self._sent = Counter("lakehouse_http_sent_bytes", "Bytes of bodies that went out.", route, registry=registry)
+        self._refused = Counter(
+            "lakehouse_http_refused",
+            "Requests refused in front of every route: address, proxy (passed on, and no token is configured), elsewhere"
+            " (a token for what is not the lake's).",
+            ("why",),
+            registry=registry,
+        )
+        for why in get_args(Why):
+            self._refused.labels(why)
         ProcessCollector(namespace="lakehouse", registry=registry)
         registry.register(_Lake(service))
 
@@ -69,6 +80,10 @@ class Metrics:
         self._seconds.labels(method, route).observe(seconds)
         self._received.labels(method, route).inc(received)
         self._sent.labels(method, route).inc(sent)
+
+    def refused(self, why: Why) -> None:
+        """A request was refused before it was looked at."""
+        self._refused.labels(why).inc()
 
     def text(self) -> bytes:
         """All of them as Prometheus reads them."""

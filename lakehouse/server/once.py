@@ -167,7 +167,8 @@ class _Attempt:
         self._known = requests.find(key)
         self._digest = hashlib.sha256(_head(route, call))
         self._name: str | None = None
-        self._call = replace(call, stream=call.stream and _Body(call.stream, self._digest), name=self._begin)  # type: ignore[arg-type]
+        body: Any = call.stream and _Body(call.stream, self._digest)
+        self._call = replace(call, stream=body, name=self._begin, again=self._again)
 
     def made(self) -> Any:
         if self._known is not None and self._known.answer is not None:
@@ -180,7 +181,8 @@ class _Attempt:
         try:
             answer = self._route.run(self._call)
         except LakehouseError as error:
-            if self._name is not None and _did_nothing(error):
+            # That a retry did nothing says nothing of the time before: its key still stands for what may be done.
+            if self._name is not None and self._known is None and _did_nothing(error):
                 self._requests.forget(self._key)
             raise
         answer = answer if isinstance(answer, Answer) else Answer(answer)
@@ -191,6 +193,9 @@ class _Attempt:
         except LakehouseError as error:  # it is done: a retry finds it by its name, or is told that nobody knows
             _log.error("the answer to %s %s is not kept: %s", self._route.method, self._route.path, error.message)
         return answer
+
+    def _again(self) -> bool:
+        return self._known is not None
 
     def _begin(self) -> str:
         """Write down that this very request begins, once its body is known to the end; returns its name."""

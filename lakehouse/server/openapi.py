@@ -55,8 +55,13 @@ _HEADERS = {
 }
 
 
-def described(routes: tuple[Route, ...]) -> dict[str, Any]:
-    """The OpenAPI document of these routes."""
+def described(routes: tuple[Route, ...], base: str = "") -> dict[str, Any]:
+    """The OpenAPI document of these routes.
+
+    Args:
+        routes: all that are served.
+        base: the path that the server's own routes begin with, without a slash at its end.
+    """
     types = [kind for route in routes for kind in (route.body, _answer(route)) if kind is not None]
     found, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     schema_of = dict(zip(types, found, strict=True))
@@ -68,7 +73,7 @@ def described(routes: tuple[Route, ...]) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "lakehouse", "version": __version__},
-        "servers": [{"url": BASE}],
+        "servers": [{"url": base + BASE}],
         "security": [{"token": []}],
         "paths": paths,
         "components": {

@@ -59,6 +59,9 @@ class Call:
     """Gives the name under which this very request is known when it has an `Idempotency-Key`; asked for once the body
     is read and before anything is done, it is noted with what is committed. See `once`."""
 
+    again: Callable[[], bool] = lambda: False
+    """Whether a request of that name was begun before, and nobody knows what came of it."""
+
     @property
     def lake(self) -> Lakehouse:
         """The lake of the server."""

@@ -50,6 +50,8 @@ class Service:
         self.folder: Path = folder_of(path)
         self.host = "127.0.0.1"
         """Where the server listens; a reload must still be fit for it."""
+        self.base = ""
+        """The path that all of the server's routes begin with, without a slash at its end."""
         self.jupyter_token = ""
         self.on_reload: Callable[[], None] = lambda: None
         self._lake: Lakehouse | None = None
@@ -138,6 +140,10 @@ class Service:
         """
         pool = self._uploads if upload else self._waiting if waits else self._pool
         return await asyncio.get_running_loop().run_in_executor(pool, work)
+
+    def told(self, text: str) -> str:
+        """A text for callers: where this machine keeps the lake is not their business."""
+        return text.replace(str(self.folder), "lake")
 
     def soon(self, work: Callable[[], None]) -> None:
         """Have something done in a thread, for which nobody waits."""

@@ -90,6 +90,8 @@ class Gate:
         """
         self._check_text(sql)
         text = Text(sql, self._max_depth)
+        if not text.tokens:
+            raise SyntaxFault("there is no SQL statement to run", hint="such as INSERT INTO t VALUES (42)")
         try:
             statement = understand(text, self.names)
         except SqlRefused:

@@ -7,12 +7,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from lakehouse.errors import LakehouseError, QueryCancelled, QueryError, QueryMemory, QueryTimeout, ResultTooLarge
 from lakehouse.query.sandbox import wire
+from lakehouse.query.sandbox.frames import Frame
 from lakehouse.query.sandbox.wire import End, Fault, Head, Request
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from lakehouse.query.sandbox.pool import Pool
     from lakehouse.query.sandbox.process import Worker
+
+M = TypeVar("M", Head, Fault, End)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +99,17 @@ class Answer:
         Raises:
             QueryError: what went wrong meanwhile; the rows before it are right, but not all.
         """
+        for frame in self.frames():
+            yield from frame.batches
+
+    def frames(self) -> Iterator[Frame]:
+        """The rows as `batches` gives them, with the bytes that they came as."""
         while self._open:
             kind, content = self._next()
             if kind == wire.ROWS:
-                for batch in self._batches(content):
-                    self.rows += batch.num_rows
-                    yield batch
+                frame = self._frame(content)
+                self.rows += sum(batch.num_rows for batch in frame.batches)
+                yield frame
 
     def arrow(self) -> pa.Table:
         """All rows as a `pyarrow.Table`.
@@ -175,21 +183,19 @@ class Answer:
 
     def wait(self) -> None:
         """Wait for the head and the names of the columns."""
-        import pyarrow as pa
-
-        self._head = msgspec.msgpack.decode(self._next(wire.HEAD)[1], type=Head)
-        self._schema = pa.ipc.open_stream(self._next(wire.ROWS)[1]).schema
+        self._head = _message(self._next(wire.HEAD)[1], Head)
+        self._schema = Frame(self._next(wire.ROWS)[1]).schema
 
     def _next(self, wanted: int | None = None) -> tuple[int, memoryview]:
         """The next frame; the last one, and every error, gives the worker back."""
         try:
             kind, content = self._worker.channel.receive()
             if kind == wire.FAULT:
-                fault = msgspec.msgpack.decode(content, type=Fault)
+                fault = _message(content, Fault)
                 self._over(clean=fault.clean)
                 raise self._stopped() or wire.raised(fault)
             if kind == wire.END:
-                msgspec.msgpack.decode(content, type=End)
+                _message(content, End)
                 self.elapsed = time.monotonic() - self.started
                 self._over(clean=True)
             if wanted is not None and kind != wanted:
@@ -202,19 +208,15 @@ class Answer:
             raise
         return kind, content
 
-    def _batches(self, content: memoryview) -> list[pa.RecordBatch]:
-        import pyarrow as pa
-
+    def _frame(self, content: memoryview) -> Frame:
         try:
-            found = list(pa.ipc.open_stream(content))
-            for batch in found:
-                batch.validate(full=True)  # a worker is believed nothing that could lead this process astray
-                if batch.schema != self._schema:
-                    raise QueryError("the worker changed its columns")
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+            frame = Frame(content)
+            if frame.schema != self._schema:
+                raise QueryError("the worker changed its columns")
+        except BaseException:
             self._over(clean=False)
-            raise QueryError(f"the worker sent rows that cannot be read: {error}") from None
-        return found
+            raise
+        return frame
 
     def _over(self, *, clean: bool) -> None:
         with self._ending:
@@ -239,3 +241,11 @@ class Answer:
         if self._worker.ending is not None:
             return QueryCancelled(f"the query {self.query_id} was cancelled")
         return None
+
+
+def _message(content: memoryview, kind: type[M]) -> M:
+    """A message of a worker, which may say anything."""
+    try:
+        return msgspec.msgpack.decode(content, type=kind)
+    except msgspec.MsgspecError as error:
+        raise QueryError(f"the worker answered with nonsense: {error}") from None

@@ -32,6 +32,9 @@ _ODD = re.compile(r"\b(?:UHUGEINT|BIT|BIGNUM|TIME WITH TIME ZONE)\b")
 _QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*\"""")  # names of fields and values of ENUMs in a type
 _PIECE = 4 << 20  # bytes of rows in a frame, about
 
+_END = pa.py_buffer(b"\xff\xff\xff\xff\0\0\0\0")
+"""The end of an IPC stream."""
+
 Frame = tuple[int, Any]
 
 
@@ -186,15 +189,19 @@ def _odd(kind: str) -> bool:
     return _ODD.search(_QUOTED.sub("", kind)) is not None
 
 
-def stream(schema: pa.Schema, batch: pa.RecordBatch | None) -> pa.Buffer:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema) as writer:
-        if batch is not None:
-            writer.write_batch(batch)
-    buffer = sink.getvalue()
-    if buffer.size > wire.MOST:
+def stream(schema: pa.Schema, batch: pa.RecordBatch | None) -> list[pa.Buffer]:
+    """An IPC stream of at most one batch, in parts: put together they would be copied once more."""
+    if batch is None or "dictionary<" in str(schema):  # dictionaries come before their batch
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, schema) as writer:
+            if batch is not None:
+                writer.write_batch(batch)
+        parts = [sink.getvalue()]
+    else:
+        parts = [schema.serialize(), batch.serialize(), _END]
+    if sum(part.size for part in parts) > wire.MOST:
         raise ResultTooLarge(f"a row takes more than {wire.MOST:,} bytes", hint="select less of it")
-    return buffer
+    return parts
 
 
 def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from lakehouse.errors import QueryCancelled, QueryError, QueryTimeout, WorkerDied
+from lakehouse.errors import QueryError
 from lakehouse.query.sandbox import wire
 from lakehouse.query.sandbox.answer import Answer, Done
 from lakehouse.query.sandbox.confine import Level
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from lakehouse.query.history import History
     from lakehouse.query.script import Parameters
 
+_ROWS = re.compile(r"(?:inlined_insert|inlined_delete|inserted_into_table|deleted_from_table):")
 _numbers = itertools.count(1)
 A = TypeVar("A", Answer, Done)
 
@@ -131,13 +133,20 @@ class Sandbox:
         timeout: float | None = None,
         query_id: str | None = None,
         begun: Callable[[Answer], None] | None = None,
+        mark: str | None = None,
+        again: bool = False,
     ) -> Done:
         """Run one statement that changes tables, views or schemas of the lake; arguments and errors as of `sql`.
+
+        `mark` is a name for this very statement, kept in the note of its commit (None: one is made). `again` says that
+        it may have been run under its mark before, by a process that died: then it is not run again.
 
         Raises:
             LakeReadOnly: the lake is open for reading, or pinned.
         """
-        return self._noted(sql, params, lambda: self._changed(sql, params, timeout, query_id, begun))
+        return self._noted(
+            sql, params, lambda: self._once(sql, params, timeout, query_id, begun, mark or uuid.uuid4().hex, again)
+        )
 
     def running(self) -> list[Answer]:
         """The queries of this principal under way, oldest first; those that wait for a worker are not among them."""
@@ -151,33 +160,53 @@ class Sandbox:
         answer.cancel()
         return True
 
-    def _changed(
+    def _once(
         self,
         sql: str,
         params: Parameters,
         timeout: float | None,
         query_id: str | None,
         begun: Callable[[Answer], None] | None,
+        mark: str,
+        again: bool,
     ) -> Done:
-        name, before, started = query_id or _name(), self._catalog.metadata.current(), time.monotonic()
-        mark = uuid.uuid4().hex
+        name, started = query_id or _name(), time.monotonic()
+        if again:
+            with self._catalog.writer.plain():
+                pass  # whatever was at its commit when its process died has come to its end
+            if (done := self._committed(name, mark, 0, started)) is not None:
+                return done
+        return self._changed(sql, params, timeout, name, begun, mark)
+
+    def _changed(
+        self,
+        sql: str,
+        params: Parameters,
+        timeout: float | None,
+        name: str,
+        begun: Callable[[Answer], None] | None,
+        mark: str,
+    ) -> Done:
+        before, started = self._catalog.metadata.current(), time.monotonic()
         request = Request(sql, wire.packed(params), asked={"principal": self.principal, "query": name, "mark": mark})
         try:
             answer = self._ask(request, timeout, name, begun, write=True)
             rows = answer.arrow()
-        except (QueryTimeout, QueryCancelled, WorkerDied):
+        except QueryError:
             # The worker may have got as far as its commit: then it is done, and only its word was lost.
-            if (snapshot := self._committed(before, mark)) is None:
+            if (done := self._committed(name, mark, before, started)) is None:
                 raise
-            return Done(name, snapshot, None, "write", time.monotonic() - started)
+            return done
         changed = int(rows.column(0)[0].as_py()) if rows.column_names == ["Count"] and rows.num_rows == 1 else None
         return Done(name, answer.snapshot, changed, answer.kind, answer.elapsed or 0.0)
 
-    def _committed(self, before: int, mark: str) -> int | None:
-        """The snapshot after `before` whose note has a mark."""
-        self._catalog.metadata.current()
-        found = self._catalog.metadata.snapshots(f"s.snapshot_id > {before}")
-        return next((one.id for one in found if one.note is not None and mark in one.note), None)
+    def _committed(self, name: str, mark: str, before: int, started: float) -> Done | None:
+        """What is known of the statement that was committed with a mark after a snapshot; None when it was not."""
+        found = self._catalog.marked(mark, before)
+        if found is None:
+            return None
+        rows = all(_ROWS.match(change) for change in found.changes.split(","))
+        return Done(name, found.id, None, "write" if rows else "ddl", time.monotonic() - started)
 
     def _noted(self, sql: str, params: Parameters, work: Callable[[], A]) -> A:
         return work() if self._history is None else self._history.noted(sql, params, work)

@@ -92,15 +92,20 @@ class Channel:
         self._socket = end
         self._head = bytearray(_HEADER.size)
 
-    def send(self, kind: int, content: Any) -> None:
+    def send(self, kind: int, *parts: Any) -> None:
         """Send one frame, waiting while the other side does not read.
+
+        Args:
+            kind: its kind.
+            parts: its content, in pieces.
 
         Raises:
             OSError: the other side is gone.
         """
-        view = memoryview(content).cast("B")
-        self._socket.sendall(_HEADER.pack(kind, len(view)))
-        self._socket.sendall(view)
+        views = [memoryview(part).cast("B") for part in parts]
+        self._socket.sendall(_HEADER.pack(kind, sum(map(len, views))))
+        for view in views:
+            self._socket.sendall(view)
 
     def say(self, kind: int, message: msgspec.Struct) -> None:
         """Send a message as a frame."""
@@ -117,7 +122,7 @@ class Channel:
         kind, length = _HEADER.unpack(self._head)
         if length > MOST:
             raise QueryError(f"a row takes more than {MOST:,} bytes", hint="select less of it")
-        content = memoryview(bytearray(length))
+        content = _room(length) if kind == ROWS else memoryview(bytearray(length))
         self._fill(content)
         return kind, content
 
@@ -138,6 +143,13 @@ class Channel:
             if count == 0:
                 raise EOFError
             view = view[count:]
+
+
+def _room(length: int) -> memoryview:
+    """Memory for rows, from Arrow's pool: not cleared, and warm from the rows before. Only who reads rows loads it."""
+    import pyarrow as pa
+
+    return memoryview(pa.allocate_buffer(length))
 
 
 def packed(params: Any) -> Any:

@@ -106,7 +106,7 @@ def _serve(channel: Channel, line: _Line, request: Request, setup: Setup) -> Non
             line.check()
             if kind == wire.ROWS:
                 line.rows += content[0]
-                channel.send(kind, content[1])
+                channel.send(kind, *content[1])
             else:
                 channel.say(kind, content)
     except (EOFError, BrokenPipeError, ConnectionError):

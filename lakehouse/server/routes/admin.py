@@ -30,7 +30,7 @@ def ready(call: Call) -> Answer[Ready]:
         try:
             parts[name] = Check(ok=True, found=check())
         except LakehouseError as error:
-            parts[name] = Check(ok=False, why=error.message)
+            parts[name] = Check(ok=False, why=call.service.told(error.message))
         except Exception:
             log.exception("%s does not answer", name)
             parts[name] = Check(ok=False, why="an error that the log tells")
@@ -56,19 +56,19 @@ def metrics(call: Call) -> Answer[None]:
     return Answer(None, 200, headers, iter([call.service.metrics.text()]))
 
 
-def docs(_: Call) -> Answer[None]:
+def docs(call: Call) -> Answer[None]:
     """The routes as a page to read; it needs nothing from elsewhere."""
     from lakehouse.server.routes import all as every
 
     headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": POLICY}
-    return Answer(None, 200, headers, iter([page(described(every.ROUTES)).encode()]))
+    return Answer(None, 200, headers, iter([page(described(every.ROUTES, call.service.base)).encode()]))
 
 
-def openapi(_: Call) -> dict[str, Any]:
+def openapi(call: Call) -> dict[str, Any]:
     """The routes, and what they take (OpenAPI 3.1)."""
     from lakehouse.server.routes import all as every
 
-    return described(every.ROUTES)
+    return described(every.ROUTES, call.service.base)
 
 
 def reload(call: Call) -> Reloaded:

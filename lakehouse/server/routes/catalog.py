@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -169,8 +171,10 @@ def columns(call: Call) -> Columns:
 
 
 def files(call: Call) -> Files:
-    """The data files of a table."""
-    return Files(_table(call).files())
+    """The data files of a table; their paths are below the lake's folder."""
+    folder = os.path.realpath(call.lake.path)
+    found = _table(call).files()
+    return Files([replace(one, path=os.path.relpath(os.path.realpath(one.path), folder)) for one in found])
 
 
 def profile(call: Call) -> Profile:

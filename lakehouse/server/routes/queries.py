@@ -95,7 +95,9 @@ def statement(call: Call) -> Done:
     params, sandbox = _values(body.params), _sandbox(call)
     asked = call.service.asked.begin(call.headers.get(HEADER), call.principal, body.sql, sandbox)
     try:
-        done = sandbox.run(body.sql, params, timeout=body.timeout, query_id=asked.query_id)
+        done = sandbox.run(
+            body.sql, params, timeout=body.timeout, query_id=asked.query_id, mark=call.name(), again=call.again()
+        )
     except BaseException as error:
         asked.ended(error)
         raise
@@ -154,11 +156,11 @@ def _sandbox(call: Call) -> Sandbox:
 def _answer(kind: str, asked: Asked, rows: Rows) -> Answer[None]:
     """The rows in a format; how many there are is said before them when they are few."""
     try:
-        taken = rows.batches()
+        taken = rows.frames()
         first = list(islice(taken, 2))
         headers = {"Content-Type": kind, HEADER: asked.query_id, SNAPSHOT: str(rows.snapshot)}
         if len(first) < 2:
-            headers[ROWS] = str(sum(batch.num_rows for batch in first))
+            headers[ROWS] = str(sum(batch.num_rows for frame in first for batch in frame.batches))
         columns = [{"name": name, "type": type} for name, type in zip(rows.schema.names, rows.types, strict=True)]
         facts = {"query_id": asked.query_id, "snapshot": rows.snapshot, "columns": columns}
         pieces = formats.written(kind, rows.schema, chain(first, taken), facts)
@@ -204,7 +206,7 @@ ROUTES = (
         body=Statement,
         refuses=_REFUSES,
         reads=(HEADER,),
-        counts_once="unsure",
+        counts_once="sure",
         waits=True,
     ),
     Route("GET", "/queries", "read", queries, query=Which),

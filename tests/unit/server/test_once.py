@@ -19,9 +19,14 @@ from lakehouse.errors import (
     RequestInvalid,
     SourceUnreadable,
 )
+from lakehouse.query.sandbox.confine import protection
+from lakehouse.query.sandbox.sandbox import Sandbox
 from lakehouse.server import once
+from lakehouse.server.asked import Register
 from lakehouse.server.once import Requests, performed
 from lakehouse.server.routes.ingest import ROUTES, Load
+from lakehouse.server.routes.queries import ROUTES as QUERIES
+from lakehouse.server.routes.queries import Statement
 from lakehouse.server.routing import Answer, Call, Route, encoded
 
 INGEST = next(route for route in ROUTES if route.path == "/ingest")
@@ -199,3 +204,65 @@ def test_a_server_killed_around_the_commit_loses_no_load_and_loads_none_twice(ch
         assert (value(answer)["rows"], value(answer)["snapshot"]) == (2, 2)
         assert lake.catalog.table("t").row_count == (1 if moment == "after" else 2)
         assert value(Asker(lake)(force=True)) == value(answer)
+
+
+STATEMENTS = next(route for route in QUERIES if route.path == "/statements")
+
+
+def stated(lake, sql="INSERT INTO t VALUES (1)", key="k1"):
+    """Ask for a statement under a key."""
+    asker = Asker(lake)
+    asker.service.asked, asker.service.sql_served = Register(), True
+    asker.service.protection = protection("full")
+    return asker(STATEMENTS, Statement(sql), key)
+
+
+STATEMENT_CRASH = """
+    import os, signal, sys
+    sys.path.insert(0, args[1])
+    import lakehouse
+    from test_once import stated
+    from lakehouse.query.sandbox.sandbox import Sandbox
+    from lakehouse.server.once import Requests
+    def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
+    owner, name = {"before": (Sandbox, "run"), "after": (Requests, "keep")}[args[2]]
+    with lakehouse.open(args[0]) as lake:
+        setattr(owner, name, die)
+        stated(lake)
+"""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_server_killed_around_a_statement_runs_it_once(child, tmp_path, monkeypatch, moment):
+    """`after`: committed, the answer not kept, the snapshot expired. Whoever asks again is told of that commit."""
+    place = tmp_path / "lake"
+    with lakehouse.open(place) as lake:
+        lake.sql("CREATE TABLE t (id BIGINT)")
+    died = child(STATEMENT_CRASH, place, __file__.rpartition("/")[0], moment)
+    died.process.wait(60)
+    assert died.process.returncode == -9, died.process.stderr.read()
+    with lakehouse.open(place) as lake:
+        assert lake.catalog.table("t").row_count == (1 if moment == "after" else 0)
+        with pytest.raises(KeyReused):
+            stated(lake, "INSERT INTO t VALUES (2)")
+        if moment == "after":
+            lake.sql("UPDATE t SET id = 3")  # another commit, so that the first can expire
+            lake.maintenance.expire("0s", dry_run=False)
+            assert 2 not in [one.id for one in lake.catalog.snapshots()]
+        with monkeypatch.context() as patch, pytest.raises(LockTimeout):  # a refusal in between changes nothing
+            patch.setattr(Sandbox, "run", raising(LockTimeout("busy")))
+            stated(lake)
+        answer = stated(lake)
+        told = value(answer)
+        assert (told["snapshot"], told["kind"]) == (2, "write")
+        assert told["rows"] == (None if moment == "after" else 1)
+        assert lake.catalog.table("t").row_count == 1
+        assert replayed(stated(lake))
+        assert value(stated(lake)) == told
+
+
+def raising(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
