@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lakehouse.errors import LakeReadOnly, ReportInvalid
+from lakehouse.errors import LakeReadOnly
 from lakehouse.reports import batch, compare, page, running
-from lakehouse.reports.model import Fault, Format, Report, ReportRun
+from lakehouse.reports.model import Fault, Format, Report, ReportRun, check_formats
 from lakehouse.reports.parameters import filled, parsed, written
 from lakehouse.reports.records import Records
 from lakehouse.reports.shelf import Shelf
@@ -233,8 +233,7 @@ class Reports:
         """A run with everything checked that can be before it begins."""
         if self._read_only:
             raise LakeReadOnly("a run of a report cannot be kept in a read-only lake", hint="open it for writing")
-        if strangers := [one for one in formats if one not in ("html", "pdf")]:
-            raise ReportInvalid(f"{strangers[0]!r:.40} is no format of a report", hint="html or pdf")
+        check_formats(formats)
         notebook = self._shelf.notebook(name)
         report = self._shelf.report(name, notebook)
         values = filled(report.parameters, parameters or {}, f"the report '{name}'")
