@@ -20,7 +20,7 @@ from lakehouse.reports.compare import Comparison
 from lakehouse.reports.model import Format, Report, ReportRun, check_formats, check_name
 from lakehouse.reports.parameters import filled, parsed
 from lakehouse.reports.records import UNDER_WAY, Records
-from lakehouse.reports.reports import Told
+from lakehouse.reports.reports import Told, nobody
 from lakehouse.storage.base import ObjectStore
 
 _KEY = "Idempotency-Key"
@@ -64,7 +64,7 @@ class RemoteReports:
         formats: Sequence[Format] = ("html",),
         force: bool = False,
         timeout: float | None = None,
-        told: Told = lambda _: None,
+        told: Told = nobody,
     ) -> ReportRun:
         """Have a report executed, and wait for what comes of it; see `Reports.run`.
 
@@ -144,7 +144,7 @@ class RemoteReports:
         formats: Sequence[Format] = ("html",),
         force: bool = False,
         workers: int | None = None,
-        told: Told = lambda _: None,
+        told: Told = nobody,
     ) -> batches.Batch:
         """Run one report for many sets of parameters on one snapshot, with a page that lists the runs.
 

@@ -43,3 +43,6 @@ class RemoteSaved(Saved):
         """Give up a saved query; see `Saved.delete`."""
         name = self.get(name).name
         self._wire.send("DELETE", path("/saved/{}", name), query={"force": force})
+
+    def __repr__(self) -> str:
+        return f"<saved queries of {self._wire.base}>"

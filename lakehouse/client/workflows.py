@@ -88,7 +88,7 @@ class RemoteHandle:
         self._workflows.cancel(self.id)
 
     def __repr__(self) -> str:
-        return repr(self.state())
+        return f"<run {self.id} of {self._workflows!r}>"
 
 
 class RemoteWorkflows:

@@ -40,6 +40,10 @@ Told = Callable[[ReportRun], None]
 log = logging.getLogger(__name__)
 
 
+def nobody(_: ReportRun) -> None:
+    """Who is told of a run when nobody is given."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Prepared:
     """A run that can begin."""
@@ -102,7 +106,7 @@ class Reports:
         formats: Sequence[Format] = ("html",),
         force: bool = False,
         timeout: float | None = None,
-        told: Told = lambda _: None,
+        told: Told = nobody,
     ) -> ReportRun:
         """Execute a report and keep what comes of it; a run of the same code, parameters and snapshot is given again.
 
@@ -147,7 +151,7 @@ class Reports:
         def work() -> None:
             with held:
                 try:
-                    self._go(prepared, lambda _: None, held=True)
+                    self._go(prepared, nobody, held=True)
                 except Exception as error:  # there is nobody to raise it to but the run's own record
                     log.warning("the run %s could not be done: %s", run.id, error)
                     fault = Fault(type(error).__name__, str(error))
@@ -185,7 +189,7 @@ class Reports:
         formats: Sequence[Format] = ("html",),
         force: bool = False,
         workers: int | None = None,
-        told: Told = lambda _: None,
+        told: Told = nobody,
     ) -> batch.Batch:
         """Run one report for many sets of parameters on one snapshot, with a page that lists the runs.
 
@@ -199,7 +203,7 @@ class Reports:
         prepared = [self._prepared(name, one, snapshot, formats, force, None) for one in parameters]
 
         def finished(one: _Prepared) -> ReportRun:
-            run = self._go(one, lambda _: None)
+            run = self._go(one, nobody)
             told(run)
             return run
 
