@@ -3,7 +3,7 @@
 Jupyter leaves it to Tornado, which waits an hour for the headers of a request, and keeps every connection until the
 process has no file left to open: then nobody gets in any more. Here a connection waits in the lobby until its request
 is admitted, and again after the answer. When too many wait, the one that has waited longest is closed, so that who
-comes anew is always heard (ADR-0XX).
+comes anew is always heard (ADR-062).
 """
 
 from __future__ import annotations

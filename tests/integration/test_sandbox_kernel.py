@@ -155,7 +155,7 @@ def test_what_a_worker_knows(lake, taken):
     assert SECRET not in json.dumps(environment)
     assert set(environment) <= {"PYTHONPATH", "LANG", "LC_CTYPE", "HOME", "TMPDIR", "OPENBLAS_NUM_THREADS", "TZ",
                                 "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"}  # fmt: skip
-    opened = taken("[n for n in range(256) if libc.fcntl(n, 1) >= 0 and n > 2 and "
+    opened = taken("[n for n in range(1 << 14) if libc.fcntl(n, 1) >= 0 and n > 2 and "
                    "__import__('stat').S_ISSOCK(os.fstat(n).st_mode)]")  # fmt: skip
     assert len(opened) == 2
     assert taken("os.getpgid(0) == os.getpid() == os.getsid(0)") is True
