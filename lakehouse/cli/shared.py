@@ -20,6 +20,7 @@ def opened(path: str | None, *, create: bool = False, read_only: bool = False) -
     import lakehouse
     from lakehouse.folder import exists
 
+    _check_folder(path)
     if not create and not exists(path):
         # A typing error in a path must not leave an empty lake behind.
         return lakehouse.open(path, read_only=True)
@@ -29,7 +30,16 @@ def opened(path: str | None, *, create: bool = False, read_only: bool = False) -
 def pinned(path: str | None, at: str | None) -> Lakehouse:
     import lakehouse
 
+    _check_folder(path)
     return lakehouse.open(path, at=at) if at is not None else opened(path, read_only=True)
+
+
+def _check_folder(path: str | None) -> None:
+    """Refuse a server's address where a folder is wanted: a folder of that name would be looked for."""
+    if path is not None and path.lower().startswith(("http://", "https://")):
+        from lakehouse.errors import NotRemote
+
+        raise NotRemote("the shell works on a lake in a folder", hint="in Python lakehouse.connect(url) reaches a server")
 
 
 def pair(text: str) -> tuple[str, Any]:

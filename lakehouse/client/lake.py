@@ -16,11 +16,15 @@ from lakehouse.client import address
 from lakehouse.client.catalog import RemoteCatalog
 from lakehouse.client.ingest import RemoteIngest
 from lakehouse.client.maintenance import RemoteMaintenance
+from lakehouse.client.observer import RemoteObserver
 from lakehouse.client.pathway import RemotePathway
 from lakehouse.client.query import Asked, Queries
+from lakehouse.client.reports import RemoteReports
+from lakehouse.client.saved import RemoteSaved
 from lakehouse.client.storage import RemoteStore
 from lakehouse.client.table import Commit, version_text
 from lakehouse.client.wire import LONG, Wire
+from lakehouse.client.workflows import RemoteWorkflows
 from lakehouse.config import QuerySettings
 from lakehouse.errors import NotRemote
 from lakehouse.query.history import Query, Status
@@ -32,11 +36,7 @@ _ONLY_THERE = {
     "branch": "open a branch where the lake is",
     "backup": "run lakehouse backup where the lake is",
     "doctor": "run lakehouse doctor where the lake is",
-    "observer": "read its events where the lake is",
-    "reports": "run lakehouse report where the lake is",
-    "workflows": "run lakehouse workflow where the lake is",
     "sandbox": "sql() runs in one on the server",
-    "saved": "compose the SQL here, or keep it as a view",
     "path": "client.url says where the lake is",
 }
 """What a lake can that is opened here, and this one cannot; and what to do instead."""
@@ -63,6 +63,10 @@ class Client:
         storage: objects (bytes by key).
         maintenance: `compact()`, `expire()`, `clean()` and `run()`.
         pathway: how questions were answered before: traces, found again by words.
+        observer: what ran: events, statistics, and `follow()` as they come.
+        reports: notebooks with parameters, executed in the server on one snapshot.
+        workflows: those that are stored there, and their runs.
+        saved: queries kept by name, to be built upon.
     """
 
     snapshot: int | None = None
@@ -77,6 +81,10 @@ class Client:
         self.storage = RemoteStore(wire)
         self.maintenance = RemoteMaintenance(wire)
         self.pathway = RemotePathway(wire)
+        self.observer = RemoteObserver(wire)
+        self.reports = RemoteReports(wire, self.storage)
+        self.workflows = RemoteWorkflows(wire)
+        self.saved = RemoteSaved(wire, self._queries.parser)
         who: _Who = wire.json("GET", "/whoami", _Who)
         self.principal = who.principal
         self.scopes = frozenset(who.scopes)

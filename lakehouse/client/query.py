@@ -157,10 +157,14 @@ class Queries:
             return False
         return before.state == "running"
 
-    def _parsed(self, text: str, params: Parameters) -> list[Statement]:
+    def parser(self) -> Parser:
+        """What looks at SQL before it is sent."""
         if self._parser is None:
             self._parser = Parser()
-        statements = self._parser.parse(text)
+        return self._parser
+
+    def _parsed(self, text: str, params: Parameters) -> list[Statement]:
+        statements = self.parser().parse(text)
         script.check_parameters(statements, params)
         return statements
 

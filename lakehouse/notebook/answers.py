@@ -107,12 +107,10 @@ def _saved(lake: Lake, rest: Sequence[str]) -> Any:
 def _run(lake: Lake, rest: Sequence[str]) -> Any:
     from lakehouse.workflow.progress import Shown
 
-    workflows = getattr(lake, "workflows", None)
-    if workflows is None:
-        raise LakehouseError("a lake behind a server runs its workflows there", hint="POST …/workflows/NAME/runs")
-    workflow = workflows.load(rest[0])
-    with Shown(workflow.name, len(workflow.nodes)) as progress:
-        run = workflows.run(workflow, dict(map(_pair, rest[1:])), progress=progress, check=False)
+    workflows, name, values = lake.workflows, rest[0], dict(map(_pair, rest[1:]))
+    nodes = workflows.validate(name).order
+    with Shown(name, len(nodes)) as progress:
+        run = workflows.run(name, values, progress=progress, check=False)
     return run.checked()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -82,3 +83,13 @@ def check_name(name: str, kind: str = "report") -> str:
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise ReportInvalid(f"{name!r:.80} cannot be the name of a {kind}", hint="letters, digits, - and _, no path")
     return name
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Refuse what no artefact can be made as.
+
+    Raises:
+        ReportInvalid: one of them is neither `html` nor `pdf`.
+    """
+    if strangers := [one for one in formats if one not in ("html", "pdf")]:
+        raise ReportInvalid(f"{strangers[0]!r:.40} is no format of a report", hint="html or pdf")

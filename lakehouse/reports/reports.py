@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lakehouse.errors import LakeReadOnly, ReportInvalid
+from lakehouse.errors import LakeReadOnly
 from lakehouse.reports import batch, compare, page, running
-from lakehouse.reports.model import Fault, Format, Report, ReportRun
+from lakehouse.reports.model import Fault, Format, Report, ReportRun, check_formats
 from lakehouse.reports.parameters import filled, parsed, written
 from lakehouse.reports.records import Records
 from lakehouse.reports.shelf import Shelf
@@ -38,6 +38,10 @@ INPUT, EXECUTED = "input.ipynb", "executed.ipynb"
 _NAMES = {"notebook": "notebook.ipynb", "html": "report.html", "pdf": "report.pdf"}
 Told = Callable[[ReportRun], None]
 log = logging.getLogger(__name__)
+
+
+def nobody(_: ReportRun) -> None:
+    """Who is told of a run when nobody is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,7 @@ class Reports:
         formats: Sequence[Format] = ("html",),
         force: bool = False,
         timeout: float | None = None,
-        told: Told = lambda _: None,
+        told: Told = nobody,
     ) -> ReportRun:
         """Execute a report and keep what comes of it; a run of the same code, parameters and snapshot is given again.
 
@@ -147,7 +151,7 @@ class Reports:
         def work() -> None:
             with held:
                 try:
-                    self._go(prepared, lambda _: None, held=True)
+                    self._go(prepared, nobody, held=True)
                 except Exception as error:  # there is nobody to raise it to but the run's own record
                     log.warning("the run %s could not be done: %s", run.id, error)
                     fault = Fault(type(error).__name__, str(error))
@@ -185,7 +189,7 @@ class Reports:
         formats: Sequence[Format] = ("html",),
         force: bool = False,
         workers: int | None = None,
-        told: Told = lambda _: None,
+        told: Told = nobody,
     ) -> batch.Batch:
         """Run one report for many sets of parameters on one snapshot, with a page that lists the runs.
 
@@ -199,7 +203,7 @@ class Reports:
         prepared = [self._prepared(name, one, snapshot, formats, force, None) for one in parameters]
 
         def finished(one: _Prepared) -> ReportRun:
-            run = self._go(one, lambda _: None)
+            run = self._go(one, nobody)
             told(run)
             return run
 
@@ -233,8 +237,7 @@ class Reports:
         """A run with everything checked that can be before it begins."""
         if self._read_only:
             raise LakeReadOnly("a run of a report cannot be kept in a read-only lake", hint="open it for writing")
-        if strangers := [one for one in formats if one not in ("html", "pdf")]:
-            raise ReportInvalid(f"{strangers[0]!r:.40} is no format of a report", hint="html or pdf")
+        check_formats(formats)
         notebook = self._shelf.notebook(name)
         report = self._shelf.report(name, notebook)
         values = filled(report.parameters, parameters or {}, f"the report '{name}'")

@@ -22,6 +22,8 @@ def server(tmp_path_factory):
         lake.sql("CREATE TABLE flights AS SELECT i AS id, 'A' || i % 3 AS origin FROM range(100) t(i)")
         lake.sql("CREATE VIEW busy AS SELECT origin, count(*) AS n FROM flights GROUP BY origin")
         lake.catalog.table("flights").set_comment("all of them")
+        (folder / "copying.toml").write_text("[nodes.one]\nmode='sql'\nsql='FROM busy'\ntable='copied'\n")
+        lake.workflows.store(folder / "copying.toml")
     running = Server(folder, ["lakehouse.cli", "serve"], TOKENS)
     try:
         yield running.ready()
@@ -118,7 +120,7 @@ def test_what_is_in_it(here):
 def test_what_works_only_where_the_lake_is(here):
     here["frame"] = pd.DataFrame({"a": [1]})
     assert "ingest" in here.fails("%sql FROM frame", NotRemote)
-    assert "saved" in here.fails("%lake saved", NotRemote)
+    assert "stored workflows" in here.fails("%lake run copying.toml", NotRemote)
     assert "on the lake itself" in here.fails("%%pathway why?\nx = 1", NotRemote)
     here["flights"] = pd.DataFrame({"a": [1]})  # a table of the lake goes first
     assert here.run("%sql SELECT count(*) AS n FROM flights").fetchone() == (100,)
@@ -128,3 +130,12 @@ def test_completion(here):
     assert "flights" in here.complete("%sql SELECT * FROM fli|")
     assert "origin" in here.complete("%sql SELECT ori| FROM flights")
     assert "busy" in here.complete("%lake columns bu|")
+
+
+def test_saved_queries_and_workflows(here):
+    assert here.run("%sql --save few SELECT * FROM flights WHERE id < 3").fetchall()[0] == (0, "A0")
+    assert here.run("%sql --with few SELECT count(*) FROM few").fetchall() == [(3,)]
+    assert "few" in repr(here.run("%lake saved"))
+    assert "id < 3" in repr(here.run("%lake saved few"))
+    assert here.run("%lake run copying").status == "done"
+    assert here.run("%sql SELECT count(*) FROM copied").fetchall() == [(3,)]

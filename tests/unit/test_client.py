@@ -26,10 +26,14 @@ from lakehouse.client.catalog import RemoteCatalog
 from lakehouse.client.ingest import RemoteIngest
 from lakehouse.client.lake import Client
 from lakehouse.client.maintenance import RemoteMaintenance
+from lakehouse.client.observer import RemoteObserver
 from lakehouse.client.pathway import RemotePathway
+from lakehouse.client.reports import RemoteReports
+from lakehouse.client.saved import RemoteSaved
 from lakehouse.client.storage import RemoteStore
 from lakehouse.client.table import RemoteTable
 from lakehouse.client.wire import Wire
+from lakehouse.client.workflows import RemoteHandle, RemoteWorkflows
 from lakehouse.errors import (
     AnswerBroken,
     ConfigError,
@@ -48,8 +52,12 @@ from lakehouse.errors import (
 from lakehouse.health.maintenance import Maintenance
 from lakehouse.ingest.load import Ingest
 from lakehouse.lake import Lakehouse
+from lakehouse.observer.observer import Observer
 from lakehouse.pathway.recorder import Recorder
+from lakehouse.query.saved import Saved
+from lakehouse.reports.reports import Reports
 from lakehouse.storage.base import ObjectStore
+from lakehouse.workflow.workflows import Handle, Workflows
 
 TOKEN = "a-token-that-nobody-may-see-0001"
 WHO = (200, {}, b'{"principal": "primary", "scopes": ["read", "write"]}')
@@ -452,12 +460,8 @@ def test_what_only_a_lake_can(client, fake, tmp_path):
         "branch",
         "backup",
         "doctor",
-        "saved",
         "path",
-        "observer",
-        "reports",
         "sandbox",
-        "workflows",
     ):
         with pytest.raises(NotRemote) as caught:
             getattr(client, name)
@@ -485,6 +489,9 @@ ABSENT = {
     Catalog: {"changes", "check_present", "check_type", "counts", "describe", "find", "find_by_id", "history", "known_as", "notes",
               "rollback", "suggest", "table_snapshots"},
     Table: {"relation"},
+    Observer: {"ring", "page", "cursor", "signature", "close", "closed"},
+    Reports: {"close"},
+    Workflows: {"store", "load", "stored", "graph", "printed", "close"},
     Recorder: {"bring", "close", "pages", "position", "recording", "noted", "lake_snapshot"},
 }  # fmt: skip
 """What a client does not have: what only a lake can, and what is the inside of one."""
@@ -500,6 +507,11 @@ ABSENT = {
         (Maintenance, RemoteMaintenance),
         (Recorder, RemotePathway),
         (ObjectStore, RemoteStore),
+        (Observer, RemoteObserver),
+        (Reports, RemoteReports),
+        (Workflows, RemoteWorkflows),
+        (Handle, RemoteHandle),
+        (Saved, RemoteSaved),
     ],
 )
 def test_the_operations_are_called_alike(here, there):

@@ -14,6 +14,7 @@ from lakehouse.errors import ConfigError, DiskFull, EventInvalid, FilterInvalid,
 from lakehouse.observer.model import Counters, Delivered, Event, Receipt, Stats, Status
 from lakehouse.observer.observer import LIMIT, Observer
 from lakehouse.observer.questions import Cursor, Filters
+from lakehouse.records import Fault
 from lakehouse.server.routing import Answer, Call, Route
 from lakehouse.server.service import Service
 
@@ -104,6 +105,8 @@ class Checked(msgspec.Struct):
     corrupt: int
     torn: bool
     chain_breaks: int
+    faults: tuple[Fault, ...]
+    """The first hundred corrupt lines."""
 
 
 class Compacted(msgspec.Struct):
@@ -163,7 +166,7 @@ def compact(call: Call) -> Compacted:
 
 async def _live(service: Service, observer: Observer, filters: Filters, cursor: Cursor) -> AsyncIterator[bytes]:
     """What a listener is sent; a thread works for it only while there is something to read."""
-    yield b": here\n\n"
+    yield b"id: %d\n: here\n\n" % cursor.place  # who is cut off before the first event goes on from here
     while not observer.closed:
         seen = observer.signature()
         page = await service.run(partial(observer.page, cursor, filters))

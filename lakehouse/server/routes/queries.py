@@ -71,7 +71,7 @@ def query(call: Call) -> Answer[None]:
     """
     body: Question = call.body
     kind = formats.chosen(call.headers.get("Accept"))
-    params, sandbox = _values(body.params), _sandbox(call)
+    params, sandbox = _values(body.params), sandbox_of(call)
     asked = call.service.asked.begin(call.headers.get(HEADER), call.principal, body.sql, sandbox)
     call.gone(asked.cancel)
     try:
@@ -92,7 +92,7 @@ def query(call: Call) -> Answer[None]:
 def statement(call: Call) -> Done:
     """Run one statement that inserts, updates, deletes, creates, alters or drops; who goes away does not stop it."""
     body: Statement = call.body
-    params, sandbox = _values(body.params), _sandbox(call)
+    params, sandbox = _values(body.params), sandbox_of(call)
     asked = call.service.asked.begin(call.headers.get(HEADER), call.principal, body.sql, sandbox)
     try:
         done = sandbox.run(
@@ -138,7 +138,7 @@ def _values(params: Any) -> Any:
         ) from None
 
 
-def _sandbox(call: Call) -> Sandbox:
+def sandbox_of(call: Call) -> Sandbox:
     """Where the SQL of a caller runs.
 
     Raises:

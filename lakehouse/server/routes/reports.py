@@ -36,6 +36,13 @@ class Limited(msgspec.Struct, forbid_unknown_fields=True):
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
 
 
+class Which(msgspec.Struct, forbid_unknown_fields=True):
+    """The runs of one report, or of all; the newest."""
+
+    report: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
+
+
 class Pair(msgspec.Struct, forbid_unknown_fields=True):
     """Two runs."""
 
@@ -85,6 +92,11 @@ def runs(call: Call) -> Runs:
     return Runs([*call.lake.reports.runs(call.path[0], limit=call.query.limit)])
 
 
+def all_runs(call: Call) -> Runs:
+    """Runs of any report, newest first, also of one that is no longer there."""
+    return Runs([*call.lake.reports.runs(call.query.report, limit=call.query.limit)])
+
+
 def run(call: Call) -> ReportRun:
     """How a run stands, or how it ended."""
     name, id = call.path
@@ -123,6 +135,7 @@ _UNFIT = (ReportInvalid, ReportNotFound)
 
 ROUTES = (
     Route("GET", "/reports", "read", reports, refuses=(ReportInvalid,)),
+    Route("GET", "/report-runs", "read", all_runs, query=Which, refuses=(ReportInvalid,)),
     Route("GET", "/reports/{report}", "read", report, refuses=_UNFIT),
     Route(
         "POST",

@@ -35,7 +35,16 @@ class Which(msgspec.Struct, forbid_unknown_fields=True):
     """The runs of one workflow, or of all; the newest."""
 
     workflow: str | None = None
-    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 20
+    limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 20
+    whole: bool = False
+    """With what came of each node."""
+
+
+class One(msgspec.Struct, forbid_unknown_fields=True):
+    """How much of a run is wanted."""
+
+    whole: bool = False
+    """With what came of each node."""
 
 
 class Names(msgspec.Struct):
@@ -79,6 +88,12 @@ class Run(msgspec.Struct):
     resumed: int
     counts: dict[str, int]
     nodes: int
+    events: list[Event] | msgspec.UnsetType = msgspec.UNSET
+    """When the whole of it is wanted: the last word on each node that has one."""
+    attempts: list[Event] | msgspec.UnsetType = msgspec.UNSET
+    """Likewise: failures after which a node was tried again."""
+    modes: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    """Likewise: the mode of each node."""
 
 
 class Listed(msgspec.Struct):
@@ -125,12 +140,13 @@ def start(call: Call) -> Answer[Run]:
 
 def listed(call: Call) -> Listed:
     """The newest runs."""
-    return Listed([_run(one) for one in call.lake.workflows.runs(call.query.workflow, call.query.limit)])
+    found = call.lake.workflows.runs(call.query.workflow, call.query.limit)
+    return Listed([_run(one, whole=call.query.whole) for one in found])
 
 
 def run(call: Call) -> Run:
     """How a run stands."""
-    return _run(call.lake.workflows.get(call.path[0]))
+    return _run(call.lake.workflows.get(call.path[0]), whole=call.query.whole)
 
 
 def events(call: Call) -> Told:
@@ -150,8 +166,10 @@ def resume(call: Call) -> Answer[Run]:
     return _accepted(handle.state())
 
 
-def _run(account: Account) -> Run:
+def _run(account: Account, *, whole: bool = False) -> Run:
     values: dict[str, Any] = account.to_dict()
+    if whole:
+        values |= {"events": [*account.events.values()], "attempts": account.attempts, "modes": account.nodes}
     return Run(**values)
 
 
@@ -174,7 +192,7 @@ ROUTES = (
         counts_once="sure",
     ),
     Route("GET", "/runs", "read", listed, query=Which, refuses=(WorkflowNotFound,)),
-    Route("GET", "/runs/{run}", "read", run, refuses=(RunNotFound,)),
+    Route("GET", "/runs/{run}", "read", run, query=One, refuses=(RunNotFound,)),
     Route("GET", "/runs/{run}/events", "read", events, refuses=(RunNotFound,)),
     Route("POST", "/runs/{run}/cancel", "write", cancel, statuses=(202,), refuses=(RunNotFound,)),
     Route("POST", "/runs/{run}/resume", "write", resume, statuses=(202,), refuses=(RunNotFound, *_BEGUN)),
