@@ -111,7 +111,10 @@ class Lakehouse:
         )
         objects = LocalStore(path / OBJECTS_FOLDER, lock_timeout=settings.catalog.lock_timeout)
         self._objects = objects
-        self.maintenance = Maintenance(self._database, self.catalog, settings, objects)
+        self.observer = Observer(
+            path / OBSERVER_FOLDER, settings.observer, read_only=self.read_only, sink=self._openlineage()
+        )
+        self.maintenance = Maintenance(self._database, self.catalog, settings, objects, self.observer.tidy)
         capped = CappedStore(objects, settings.storage.put_caps, settings.storage.max_put_bytes)
         self.storage: ObjectStore = ReadOnlyStore(capped) if self.read_only else capped
         self.ingest = Ingest(self._database, self.catalog, settings, self._runner, self.storage)
@@ -120,9 +123,6 @@ class Lakehouse:
         )
         self.dashboards = Dashboards(path, settings, read_only=self.read_only)
         self.pathway = Recorder(path / PATHWAY_FOLDER, self)
-        self.observer = Observer(
-            path / OBSERVER_FOLDER, settings.observer, read_only=self.read_only, sink=self._openlineage()
-        )
         self.workflows = Workflows(self, path / WORKFLOWS_FOLDER, f"{__name__}:{open.__name__}")
         self._traces = TraceTable(self.pathway, self._database, metadata)
         self._strangers = Pool(path, settings, read_only=self.read_only)

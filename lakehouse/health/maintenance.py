@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lakehouse.catalog import faults, notes
 from lakehouse.catalog.attach import ALIAS, Database
@@ -40,7 +40,7 @@ class Report:
     """What a step of maintenance did, or would do."""
 
     operation: str
-    """`compact`, `expire` or `clean`."""
+    """`compact`, `expire`, `clean`, or `events` for the journal of the observer."""
     dry_run: bool
     before: Footprint
     """compact: the files that the newest snapshot reads; expire: those that any snapshot reads; clean: all on disk."""
@@ -64,6 +64,17 @@ class Report:
     __str__ = __repr__
 
 
+class Dropped(Protocol):
+    """What became of a journal that was written anew without its old records."""
+
+    @property
+    def dropped(self) -> int: ...
+    @property
+    def bytes_before(self) -> int: ...
+    @property
+    def bytes_after(self) -> int: ...
+
+
 class Maintenance:
     """The keeping of one lake; `lake.maintenance` is one.
 
@@ -72,13 +83,22 @@ class Maintenance:
         catalog: its catalog.
         settings: the effective settings.
         objects: the store of its objects.
+        events: leaves old events out of the journal of the observer; None: there were none.
     """
 
-    def __init__(self, database: Database, catalog: Catalog, settings: Settings, objects: LocalStore) -> None:
+    def __init__(
+        self,
+        database: Database,
+        catalog: Catalog,
+        settings: Settings,
+        objects: LocalStore,
+        events: Callable[[], Dropped | None],
+    ) -> None:
         self._database = database
         self._catalog = catalog
         self._settings = settings
         self._objects = objects
+        self._events = events
 
     def compact(self, table: str | None = None) -> Report:
         """Move rows that collected in the catalog into files, and merge small files; no row changes.
@@ -167,8 +187,17 @@ class Maintenance:
         return Report("clean", dry_run, before, after, done, (), time.monotonic() - started)
 
     def run(self) -> list[Report]:
-        """What should be done now and then: compact, expire after `keep_snapshots`, clean after `keep_files`."""
-        return [self.compact(), self.expire(dry_run=False), self.clean(dry_run=False)]
+        """What should be done now and then: compact, expire after `keep_snapshots`, clean after `keep_files`.
+
+        Events that are older than `observer.keep` go from their journal too; where there are any, a report says so.
+        """
+        reports = [self.compact(), self.expire(dry_run=False), self.clean(dry_run=False)]
+        started = time.monotonic()
+        if (gone := self._events()) is not None:
+            before, after = Footprint(1, gone.bytes_before), Footprint(1, gone.bytes_after)
+            done = (f"{gone.dropped:,} events older than {self._settings.observer.keep} left out of the journal",)
+            reports.append(Report("events", False, before, after, done, (), time.monotonic() - started))
+        return reports
 
     def _check(self, what: str) -> None:
         if self._database.read_only:

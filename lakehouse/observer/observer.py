@@ -121,10 +121,14 @@ class Observer:
             evicted = before + len(texts) - len(self._ring)
             counts["evicted"] += evicted
             self._changed.notify_all()
-        if self.openlineage is not None:
-            for event in given:
-                self.openlineage.offer(event)
+        for event in given:
+            self.tell(event)
         return Receipt(len(given), evicted, persisted=seq is not None, seq=seq, problem=problem)
+
+    def tell(self, event: Event) -> None:
+        """Tell an event to the OpenLineage endpoint alone, if there is one: it is kept nowhere here."""
+        if self.openlineage is not None:
+            self.openlineage.offer(event)
 
     def counters(self) -> Counters:
         """Exact counts of this observer since it was opened."""
@@ -297,6 +301,14 @@ class Observer:
 
         self.journal.compact(kept)
         return Compaction(dropped, before, self.journal.path.stat().st_size)
+
+    def tidy(self) -> Compaction | None:
+        """`compact`, if there are events older than `observer.keep`; None: there are none, and nothing was written."""
+        oldest = self.events(limit=1, oldest=True) if self.journal.path.exists() else []
+        times = [event.recorded for event in oldest if event.seq is not None and event.recorded is not None]
+        if not times or times[0] >= datetime.now(UTC) - parse_age(self.settings.keep):
+            return None
+        return self.compact()
 
     def close(self) -> None:
         """End who follows, send what is left to the sink, and force to the disk what is not yet there."""

@@ -12,8 +12,8 @@ import fcntl
 import os
 import struct
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lakehouse.durable import explained, make_folder, opened
@@ -26,8 +26,12 @@ _LONGEST = 200
 
 
 @contextmanager
-def running(path: Path, run: str) -> Iterator[None]:
+def running(path: Path, named: Callable[[], str]) -> Iterator[str]:
     """Be the one runner of a workflow.
+
+    Args:
+        path: the lock file.
+        named: gives the id of the run, asked when nobody else can begin one; it is what the lock gives.
 
     Raises:
         WorkflowBusy: another one is; names its run.
@@ -38,6 +42,7 @@ def running(path: Path, run: str) -> Iterator[None]:
             raise WorkflowBusy(f"the workflow runs already: {_named(file)}", hint="lakehouse workflow cancel RUN")
         with explained(path):
             os.ftruncate(file, 0)
+            run = named()
             os.pwrite(file, run.encode(), 0)
         end = time.monotonic() + _PATIENCE
         while not _lock(file, fcntl.F_WRLCK, _NODES):
@@ -45,7 +50,7 @@ def running(path: Path, run: str) -> Iterator[None]:
                 raise WorkflowBusy("nodes of the run before are still ending", hint="try again")
             time.sleep(0.005)
         _lock(file, fcntl.F_UNLCK, _NODES)
-        yield
+        yield run
 
 
 @contextmanager
@@ -59,6 +64,12 @@ def working(path: Path, run: str) -> Iterator[None]:
         if not _lock(file, fcntl.F_RDLCK, _NODES) or not alive(path, run):
             raise NodeFailed("whoever ran it is gone")
         yield
+
+
+def disown(path: Path) -> None:
+    """Let the run that holds the lock be no run's runner, so that processes elsewhere end its nodes: it takes no space."""
+    with suppress(OSError):
+        os.truncate(path, 0)
 
 
 def alive(path: Path, run: str) -> bool:

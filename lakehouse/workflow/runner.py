@@ -20,6 +20,7 @@ import msgspec
 
 from lakehouse.errors import LakehouseError
 from lakehouse.observer.model import Event, Problem
+from lakehouse.workflow.locks import disown
 from lakehouse.workflow.model import Workflow, described
 from lakehouse.workflow.runs import Attempt, End, Ended, Run, Runs
 from lakehouse.workflow.unchanged import FINGERPRINT, fingerprint, stands
@@ -88,6 +89,7 @@ class Running:
         self._ready = deque(name for name, count in self._left.items() if count == 0)
         self._gone: set[str] = set()
         cancelled = False
+        self._tell_whole("started")
         with self._pool() as submit:
             try:
                 while self._ready or self._flying or self._later:
@@ -97,10 +99,15 @@ class Running:
                         self._later.clear()
                     self._launch(submit)
                     self._land()
-            except BaseException:
+            except BaseException as error:
                 # Ctrl-C, or an account that cannot be written: nothing may go on that nobody writes down.
-                self.runs.cancel(self.run, self.run.principal)
+                try:
+                    self.runs.cancel(self.run, self.run.principal)
+                except LakehouseError:  # on a full disk no file can be made; a run without a name has no runner
+                    disown(self.runs.lock(self.run.workflow))
                 wait(self._flying)
+                if not isinstance(error, KeyboardInterrupt):
+                    self._tell_whole("interrupted", Problem.of(error, "the account of the run"))
                 raise
         cancelled = cancelled or self._cancelled()
         rest = [name for name in self._left if name not in self.run.events and name not in self._gone]
@@ -320,6 +327,22 @@ class Running:
         ended = datetime.now(UTC)
         self.journal.append(End(status=status, time=ended))
         self.run.status, self.run.ended = status, ended
+        first = self.run.failed[0] if status == "failed" and self.run.failed else None
+        self._tell_whole(status, first.error if first else None)
+
+    def _tell_whole(self, status: str, error: Problem | None = None) -> None:
+        """Tell OpenLineage of the run as a whole, which is the parent of its nodes there; here its account tells it."""
+        self.lake.observer.tell(
+            Event(
+                run=self.run.id,
+                workflow=self.run.workflow,
+                status=status,  # type: ignore[arg-type]
+                error=error or (Problem("NodeFailed", "a node failed") if status == "failed" else None),
+                started=datetime.now(UTC) if status == "started" else self.run.started,
+                ended=self.run.ended,
+                principal=self.run.principal,
+            )
+        )
 
     @contextmanager
     def _pool(self) -> Iterator[Callable[[Task], Future[Any]]]:

@@ -12,7 +12,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from lakehouse.records import Entry
 from lakehouse.workflow.locks import runner
 
 RUNS, LOCKS = "runs", "locks"
-_RUN = re.compile(r"\d{8}T\d{6}-[0-9a-f]{8}")
+_RUN = re.compile(r"\d{8}T\d{6}(\d{6})?-[0-9a-f]{8}")
+_MOMENT = "%Y%m%dT%H%M%S%f"
 
 
 class Begin(msgspec.Struct, frozen=True, kw_only=True, tag="begin"):
@@ -204,6 +205,10 @@ class Runs:
         """The journal of a run."""
         return Journal(self.folder / RUNS / workflow / f"{run}.jsonl")
 
+    def last(self, workflow: str) -> str | None:
+        """The id of the newest run of a workflow."""
+        return max((path.stem for path in (self.folder / RUNS / workflow).glob("*.jsonl")), default=None)
+
     def begin(self, workflow: str, begin: Begin, keep: int) -> Journal:
         """Make the journal of a new run, and let go of the oldest ones that are more than `keep`."""
         make_folder(self.place(workflow, begin.run))
@@ -280,9 +285,12 @@ class Runs:
         return run
 
 
-def new_run() -> str:
-    """The id of a new run: when it began, and a random part."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+def new_run(last: str | None = None) -> str:
+    """The id of a new run: when it began, and a random part; it sorts behind the last one, whatever the clock says."""
+    moment = f"{datetime.now(UTC):{_MOMENT}}"
+    if last is not None and moment <= (before := last.partition("-")[0].ljust(len(moment), "0")):
+        moment = f"{datetime.strptime(before, _MOMENT) + timedelta(microseconds=1):{_MOMENT}}"
+    return f"{moment}-{secrets.token_hex(4)}"
 
 
 def clear(path: Path) -> None:

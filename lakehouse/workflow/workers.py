@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import math
 import os
 import select
 import socket
@@ -42,8 +43,7 @@ class Worker:
 
     def wait(self, seconds: float | None) -> bool:
         """Wait until it says something or dies; False when neither came."""
-        wanted: list[Any] = [self.sock, self.died]
-        return bool(select.select(wanted, [], [], seconds)[0])
+        return _readable(seconds, self.sock.fileno(), self.died)
 
     def hear(self) -> bytes | None:
         """What it has said, if that is whole."""
@@ -60,7 +60,7 @@ class Worker:
 
     def is_dead(self) -> bool:
         """Whether the process has ended."""
-        return bool(select.select([self.died], [], [], 0)[0])
+        return _readable(0, self.died)
 
 
 class Warm:
@@ -198,7 +198,7 @@ def attempt(task: Task, warm: Warm) -> Outcome:
             warm.give_back(worker)
             return outcome
         worker.sock.shutdown(socket.SHUT_WR)
-        select.select([worker.died], [], [], _FAREWELL)  # it closes the lake
+        _readable(_FAREWELL, worker.died)  # it closes the lake
     code = warm.end(worker)
     if line is None and outcome.status == "failed":
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
@@ -252,6 +252,14 @@ def attempt_here(task: bytes, modules: tuple[str, ...] = ()) -> bytes:
 
 _here: Warm | None = None
 _starting = threading.Lock()
+
+
+def _readable(seconds: float | None, *files: int) -> bool:
+    """Wait until one of several files has something; by poll(2), since select(2) knows no number above 1023."""
+    poll = select.poll()
+    for file in files:
+        poll.register(file, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else math.ceil(seconds * 1000)))
 
 
 def _printed(log: str) -> str:

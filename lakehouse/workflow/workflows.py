@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from lakehouse.lake import Lakehouse
     from lakehouse.workflow.graph import Graph
 
+log = logging.getLogger("lakehouse.workflow")
 _MOST = 100_000  # events of one run
 _REQUESTS = 1000  # runs among which a request that is sent again is looked for
 
@@ -233,7 +235,9 @@ class Workflows:
 
         Raises:
             RunNotFound: there is no such run.
+            LakeReadOnly: the lake is open for reading only.
         """
+        self._writable()
         found = self.get(run)
         if found.status == "running":
             self._runs.cancel(found, principal)
@@ -323,9 +327,9 @@ class Workflows:
         site = self._site(loaded)
         order = plan(loaded, site)
         bound = loaded.bound(params or {})
-        id = new_run()
         with ExitStack() as stack:
-            stack.enter_context(running(self._runs.lock(loaded.name), id))
+            lock = running(self._runs.lock(loaded.name), lambda: new_run(self._runs.last(loaded.name)))
+            id = stack.enter_context(lock)
             before = next(self._runs.newest(loaded.name, 1), None)
             now = self._lake.catalog.metadata.current()
             begin = Begin(
@@ -358,7 +362,7 @@ class Workflows:
         self._writable()
         name = self.get(id).workflow
         with ExitStack() as stack:
-            stack.enter_context(running(self._runs.lock(name), id))
+            stack.enter_context(running(self._runs.lock(name), lambda: id))
             journal = self._runs.journal(name, id)
             run = self._runs.get(id)  # again: now nobody else writes it
             if all(node in run.events and run.events[node].success for node in run.nodes) and run.ended is not None:
@@ -404,8 +408,11 @@ class Workflows:
         handle = Handle(self, going.run.id)
 
         def work() -> None:
-            with stack:
-                self._go(going)
+            try:
+                with stack:
+                    self._go(going)
+            except Exception:  # of any kind: nobody is there to catch it, and the run shows as interrupted
+                log.exception("run %s of '%s' broke off", going.run.id, going.run.workflow)
 
         handle._thread = threading.Thread(target=work, name=f"lakehouse-run-{handle.id}", daemon=True)
         self._background = [one for one in self._background if one._thread and one._thread.is_alive()] + [handle]

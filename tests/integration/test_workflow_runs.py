@@ -1,19 +1,33 @@
 """Runs of workflows: order, parameters, skipping, retries, timeouts, cancelling, resuming, pinning, executors."""
 
+import json
 import os
+import resource
 import signal
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from datetime import datetime
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
 import lakehouse
-from lakehouse.errors import RunFailed, RunNotFound, WorkflowBusy, WorkflowInvalid, WorkflowNotFound
+from lakehouse.errors import (
+    DiskFull,
+    LakeReadOnly,
+    RunFailed,
+    RunNotFound,
+    WorkflowBusy,
+    WorkflowError,
+    WorkflowInvalid,
+    WorkflowNotFound,
+)
+from lakehouse.journal import Journal
 from lakehouse.workflow.model import Node, Workflow
 from lakehouse.workflow.modes import Ingest, Python, Sql
+from lakehouse.workflow.runs import Runs, new_run
 
 FUNCTIONS = """
 import os, subprocess, sys, time
@@ -56,6 +70,14 @@ def run(shared):
         return lake.workflows.run(workflow, params, check=check, **options)
 
     return running
+
+
+def until(there):
+    """Wait for what a node does; one that failed before it never will."""
+    end = time.monotonic() + 120
+    while not there():
+        assert time.monotonic() < end, "the node never came so far"
+        time.sleep(0.01)
 
 
 def statuses(run):
@@ -189,8 +211,7 @@ def test_cancelled_from_another_process_and_resumed(shared, child, tmp_path):
         lake.workflows.run(Workflow(name="cancelling", nodes=nodes, folder=str(folder)))
     with pytest.raises(WorkflowBusy):
         lake.workflows.resume(handle.id)
-    while not pids.exists() or not pids.read_text().endswith("\n"):
-        time.sleep(0.01)
+    until(lambda: pids.exists() and pids.read_text().endswith("\n"))
     assert handle.state().status == "running"
     other = child(
         "import lakehouse\nlakehouse.open(args[0]).workflows.cancel(args[1], principal='else'); say(1)",
@@ -205,8 +226,7 @@ def test_cancelled_from_another_process_and_resumed(shared, child, tmp_path):
     assert [pid for pid in pids.read_text().split() if alive(pid)] == []
     pids.unlink()
     again = lake.workflows.resume_behind(handle.id)
-    while not pids.exists():
-        time.sleep(0.01)
+    until(pids.exists)
     lake.workflows.cancel(handle.id)
     assert again.wait(60).status == "cancelled"
     assert lake.catalog.table("first_one").row_count == 1
@@ -222,8 +242,7 @@ def test_a_pinned_run_reads_one_moment_and_what_it_makes_itself(shared, run, tmp
         "twice": Sql(sql="SELECT c.a + b.a AS a FROM pinned_copy c, pinned_base b", table="pinned_twice"),
     }
     handle = lake.workflows.start(Workflow(name="pinned", nodes=nodes, folder=str(folder), pin=True))
-    while not started.exists():
-        time.sleep(0.01)
+    until(started.exists)
     lake.sql("INSERT INTO pinned_base VALUES (100)")
     go.touch()
     done = handle.wait()
@@ -261,6 +280,9 @@ def test_executors(run):
     expected = {"a": "done", "b": "failed", "c": "not_run"}
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
         assert statuses(run("executors", nodes, executor=processes, check=False)) == expected
+    assert statuses(run("executors", nodes, executor="processes", check=False)) == expected
+    with pytest.raises(WorkflowError, match="no executor 'clouds'"):
+        run("executors", nodes, executor="clouds")
     with Broken() as broken:
         done = run("executors", nodes, executor=broken, check=False)
         assert statuses(done) == {"a": "failed", "b": "failed", "c": "not_run"}
@@ -286,11 +308,26 @@ def test_a_dask_cluster(run):
 
 
 def test_a_thousand_nodes_beside_each_other(run):
-    nodes: dict[str, Node] = {f"n{i}": Python(call="h7work:nothing", after=("first",)) for i in range(1000)}
+    nodes: dict[str, Node] = {
+        f"n{i}": Sql(sql="SELECT 1", expect="rows", after=("first",))
+        if i % 4
+        else Python(call="h7work:nothing", after=("first",))
+        for i in range(1000)
+    }
     nodes = {"first": Python(call="h7work:nothing"), **nodes, "last": Python(call="h7work:nothing", after=tuple(nodes))}
     done = run("wide", nodes, workers=8)
     assert len(done.events) == 1002
     assert done.success
+
+
+def test_ten_thousand_nodes_each_have_a_row(shared, run):
+    lake, _ = shared
+    nodes = {"n0": Python(call="h7work:fail")}
+    nodes |= {f"n{i}": Python(call="h7work:nothing", after=(f"n{i - 1}",)) for i in range(1, 10_000)}
+    failed = run("long", nodes, check=False)
+    assert [statuses(failed)[f"n{i}"] for i in range(10_000)] == ["failed", *["not_run"] * 9_999]
+    assert len(lake.observer.events(run=failed.id, limit=20_000)) == 10_000
+    assert lake.workflows.get(failed.id).events == failed.events
 
 
 def test_what_is_not_there(shared):
@@ -298,6 +335,8 @@ def test_what_is_not_there(shared):
     for asked in ("20200101T000000-00000000", "../../x", "*", ""):
         with pytest.raises(RunNotFound):
             lake.workflows.get(asked)
+    with lakehouse.open(lake.path, read_only=True) as reader, pytest.raises(LakeReadOnly):
+        reader.workflows.cancel(lake.workflows.runs()[0].id)
     for name in ("nothing", "..", "a b", ""):
         with pytest.raises(WorkflowNotFound):
             lake.workflows.stored(name)
@@ -307,14 +346,78 @@ def test_what_is_not_there(shared):
         )
 
 
-def test_only_so_many_runs_are_kept(tmp_path):
+def test_only_so_many_runs_are_kept_and_the_newest_is_the_last_that_began(tmp_path, monkeypatch):
+    """Also of runs within one second, and when the clock goes back."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime(2020, 1, 1, tzinfo=tz)
+
     with lakehouse.open(tmp_path / "lake", settings={"workflow": {"keep_runs": 2}}) as lake:
-        ids = [
-            lake.workflows.run(Workflow(name="kept", nodes={"n": Sql(sql="SELECT 1", expect="rows")})).id
-            for _ in range(3)
-        ]
-        assert {run.id for run in lake.workflows.runs()} <= set(ids)
-        assert len(lake.workflows.runs(limit=None)) == 2
+        workflow = Workflow(name="kept", nodes={"n": Sql(sql="SELECT 1", expect="rows")})
+        ids = [lake.workflows.run(workflow).id for _ in range(3)]
+        assert [run.id for run in lake.workflows.runs(limit=None)] == ids[:0:-1]
+        monkeypatch.setattr("lakehouse.workflow.runs.datetime", Clock)
+        ids += [lake.workflows.run(workflow).id for _ in range(2)]
+        assert [run.id for run in lake.workflows.runs(limit=None)] == ids[:2:-1]
+    assert new_run("20991231T235959-ffffffff").startswith("20991231T235959000001-")
+    assert new_run("20991231T235959999999-ffffffff").startswith("21000101T000000000000-")
+
+
+def test_a_run_that_breaks_off_on_a_full_disk_leaves_no_node_at_work(tmp_path, shared, monkeypatch):
+    """Not even the file that cancels a run can be made then."""
+    pids = tmp_path / "pids"
+    nodes = {
+        "long": Python(call="h7work:sleep", args={"path": str(pids)}),
+        "short": Python(call="h7work:wait", args={"path": str(pids), "started": str(tmp_path / "started")}),
+    }
+    append = Journal.append
+
+    def full(*data, **_):
+        raise DiskFull("no space")
+
+    def mostly_full(journal, *data):
+        return full() if any(getattr(one, "event", None) is not None for one in data) else append(journal, *data)
+
+    with lakehouse.open(tmp_path / "lake") as lake:
+        with monkeypatch.context() as patch:
+            patch.setattr(Journal, "append", mostly_full)
+            patch.setattr(Runs, "cancel", full)
+            with pytest.raises(DiskFull):
+                lake.workflows.run(Workflow(name="full", nodes=nodes, folder=str(shared[1]), workers=2))
+        assert [pid for pid in pids.read_text().split() if alive(pid)] == []
+        assert lake.workflows.runs()[0].status == "interrupted"
+
+
+def test_a_process_with_thousands_of_open_files_runs_workflows(run):
+    """As a server with many connections has: select(2) takes no number above 1023."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        assert run("many_files", {"n": Python(call="h7work:nothing")}).success
+    finally:
+        for file in files:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_openlineage_hears_of_the_run_that_its_nodes_name_as_parent(tmp_path, shared):
+    door = tmp_path / "door"
+    settings = {"observer": {"openlineage": f"file:{tmp_path / 'ol.jsonl'}"}}
+    nodes = {"n": Python(call="h7work:until", args={"path": str(door)})}
+    with lakehouse.open(tmp_path / "lake", settings=settings) as lake:
+        failed = lake.workflows.run(Workflow(name="told", nodes=nodes, folder=str(shared[1])), check=False)
+        door.touch()
+        lake.workflows.resume(failed.id)
+        assert {event.node for event in lake.observer.events(run=failed.id)} == {"n"}  # one row for each node
+    told = [json.loads(line) for line in (tmp_path / "ol.jsonl").read_text().splitlines()]
+    whole = [one for one in told if one["job"]["name"] == "told"]
+    assert [one["eventType"] for one in whole] == ["START", "FAIL", "START", "COMPLETE"]
+    assert "not yet" in whole[1]["run"]["facets"]["errorMessage"]["message"]
+    of_nodes = [one["run"]["facets"]["parent"]["run"]["runId"] for one in told if one["job"]["name"] == "told.n"]
+    assert set(of_nodes) == {one["run"]["runId"] for one in whole}
 
 
 def test_closing_the_lake_cancels_what_runs_behind(tmp_path, shared):
@@ -324,8 +427,7 @@ def test_closing_the_lake_cancels_what_runs_behind(tmp_path, shared):
     )
     with lakehouse.open(tmp_path / "lake") as lake:
         handle = lake.workflows.start(workflow)
-        while not pids.exists():
-            time.sleep(0.01)
+        until(pids.exists)
     with lakehouse.open(tmp_path / "lake") as lake:
         assert lake.workflows.get(handle.id).status == "cancelled"
     assert [pid for pid in pids.read_text().split() if alive(pid)] == []
@@ -339,8 +441,7 @@ def test_ctrl_c_ends_a_run_and_says_so(tmp_path, shared):
     with lakehouse.open(tmp_path / "lake") as lake:
 
         def press():
-            while not pids.exists():
-                time.sleep(0.01)
+            until(pids.exists)
             os.kill(os.getpid(), signal.SIGINT)
 
         threading.Thread(target=press).start()

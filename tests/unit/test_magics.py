@@ -177,6 +177,30 @@ def test_columns(session):
     session.fails("%lake columns", LakehouseError)
 
 
+def test_run(session, tmp_path):
+    """`%lake run`: values reach the workflow, each node is shown as it ends, and a failure is one of the cell."""
+    definition = (
+        '[params]\nleast = 0\nword = "x"\n[nodes.made]\nmode = "sql"\n'
+        'sql = "SELECT id, $word AS word FROM flights WHERE id >= $least"\ntable = "made"\n'
+        '[nodes.check]\nmode = "sql"\nsql = "FROM made"\nexpect = "rows"\n'
+    )
+    (tmp_path / "refresh.toml").write_text(definition)
+    done = session.run('%lake run refresh.toml least=8 "word=two words"')
+    shown = session.printed()
+    assert re.search(r"made +sql +done", shown)
+    assert "2 of 2 nodes" in shown
+    assert done.success
+    assert session.run("%sql SELECT id, word FROM made ORDER BY id").fetchall() == [(8, "two words"), (9, "two words")]
+    assert session.run("%lake lake").workflows.store("refresh.toml") == "refresh"
+    assert session.run("%lake run refresh").params == {"least": 0, "word": "x"}
+    shown = session.fails("%lake run refresh least=99", lakehouse.errors.RunFailed)
+    assert "node 'check'" in shown
+    assert "resume" in shown
+    assert "did you mean refresh" in session.fails("%lake run refrsh", lakehouse.errors.WorkflowNotFound)
+    session.fails("%lake run refresh least", LakehouseError)
+    session.fails("%lake run", LakehouseError)
+
+
 def test_snapshots(session):
     text = repr(session.run("%lake snapshots"))
     assert text.count("CREATE") == 2

@@ -12,6 +12,7 @@ import lakehouse
 from lakehouse.errors import ConfigError, LakeReadOnly, LockTimeout, QueryError, SnapshotNotFound, TableNotFound
 from lakehouse.health import inventory
 from lakehouse.health.guard import guarded
+from lakehouse.observer.model import Event
 from lakehouse.state import FILE_NAME
 
 
@@ -216,6 +217,21 @@ def test_run_follows_the_settings(tmp_path):
         assert len(data_files(lake)) == 1
         assert lake.catalog.table("t").row_count == 80
         assert reports[1].to_dict()["before"].keys() == {"files", "bytes"}
+
+
+def test_run_leaves_out_events_older_than_the_setting(tmp_path):
+    with lakehouse.open(tmp_path / "lake", settings={"observer": {"keep": "0s"}}) as lake:
+        assert [report.operation for report in lake.maintenance.run()] == ["compact", "expire", "clean"]
+        lake.observer.record_many([Event(run="r", status="done"), Event(run="s", status="done")])
+        told = lake.maintenance.run()[-1]
+        assert (told.operation, told.done) == ("events", ("2 events older than 0s left out of the journal",))
+        assert told.after.bytes < told.before.bytes
+        assert lake.observer.events() == []
+    with lakehouse.open(tmp_path / "lake") as lake:
+        lake.observer.record(Event(run="t", status="done"))
+        before = lake.observer.journal.path.stat()
+        assert len(lake.maintenance.run()) == 3
+        assert lake.observer.journal.path.stat().st_ino == before.st_ino  # it is not written anew for nothing
 
 
 def test_an_open_reader_of_another_process_hinders_nothing(grown, child):
