@@ -39,7 +39,9 @@ def _check_folder(path: str | None) -> None:
     if path is not None and path.lower().startswith(("http://", "https://")):
         from lakehouse.errors import NotRemote
 
-        raise NotRemote("the shell works on a lake in a folder", hint="in Python lakehouse.connect(url) reaches a server")
+        raise NotRemote(
+            "the shell works on a lake in a folder", hint="in Python lakehouse.connect(url) reaches a server"
+        )
 
 
 def pair(text: str) -> tuple[str, Any]:

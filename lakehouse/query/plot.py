@@ -18,8 +18,8 @@ AGGREGATES = {"sum": "sum", "mean": "avg", "median": "median", "min": "min", "ma
 BARS, POINTS, GROUPS, BINS = 40, 2_000, 8, 40
 """How many bars, points, groups of a colour and bins of a histogram are drawn at most."""
 
-_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
-_NUMBERS += ("UHUGEINT", "DOUBLE", "FLOAT", "DECIMAL")
+_WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
+_NUMBERS = (*_WHOLE, "UHUGEINT", "DOUBLE", "FLOAT", "DECIMAL")
 _TIMES = ("DATE", "TIMESTAMP")
 _PALETTE = ["#3b7dd8", "#e07b39", "#3f9c6b", "#b65fc2", "#c9a227", "#4fb3bf", "#d1495b", "#7a6ff0", "#8a8f98"]
 
