@@ -251,7 +251,7 @@ def parse_age(text: str) -> timedelta:
     Raises:
         ConfigError: the text is no age.
     """
-    found = re.match(AGE, text)
+    found = re.match(AGE, text) if isinstance(text, str) else None
     if found is None:
         raise ConfigError(f"'{text}' is not an age", hint="such as 30d, 12 hours or 90s")
     seconds = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}[found[2][0]]

@@ -1,11 +1,14 @@
 """Filters of traces, as one SQL condition: the same for search, lists and export.
 
 `{"kind": "sql", "tags": "late"}` means both. `{"and": […]}`, `{"or": […]}`, `{"not": {…}}` combine. A field takes a
-value (equal) or operators: `{"replay_count": {"gte": 2}, "content.steps.0.sql": {"icontains": "flights"}}`.
+value (equal) or operators: `{"replay_count": {"gte": 2}, "content.steps.0.sql": {"icontains": "flights"}}`. In a path
+into the content, a number is a place in a list.
 """
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +31,10 @@ COLUMNS = {
 _COMPARED = {"eq": "IS", "ne": "IS NOT", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 TIMES = frozenset({"created_at", "updated_at"})
 OPERATORS = (*_COMPARED, "in", "nin", "contains", "icontains", "exists")
+_DEEPEST = 50
+_LONGEST = 400_000
+"""Characters; SQLite takes a million of a query."""
+_LISTED = "(SELECT value FROM json_each(?))"
 
 Condition = tuple[str, list[Any]]
 Label = tuple[str, str]
@@ -38,13 +45,23 @@ def condition(filters: Mapping[str, Any] | None) -> Condition:
     """SQL over the trace `t`, and its parameters.
 
     Raises:
-        FilterInvalid: an unknown field or operator, or a value of a kind that cannot be compared.
+        FilterInvalid: an unknown field or operator, a value of a kind that cannot be compared, or more than SQLite can
+            be asked at once.
     """
-    if not filters:
+    sql, parameters = _all(filters, 0)
+    if len(sql) > _LONGEST:
+        raise FilterInvalid("the filter has too many conditions", hint="'in' and 'nin' take any number of values")
+    return sql, parameters
+
+
+def _all(filters: Any, depth: int) -> Condition:
+    if filters is None:
         return "TRUE", []
     if not isinstance(filters, Mapping):
         raise FilterInvalid(f"a filter is a mapping, not {type(filters).__name__}", hint="{'kind': 'sql'}")
-    return _joined("AND", [_one(key, value) for key, value in filters.items()])
+    if depth > _DEEPEST:
+        raise FilterInvalid(f"a filter nested deeper than {_DEEPEST} levels")
+    return _joined("AND", [_one(key, value, depth + 1) for key, value in filters.items()])
 
 
 def labels(filters: Mapping[str, Any]) -> list[list[Label]]:
@@ -66,13 +83,13 @@ def labels(filters: Mapping[str, Any]) -> list[list[Label]]:
     return [either for either in wanted if all(isinstance(value, str) for _, value in either)]
 
 
-def _one(key: Any, value: Any) -> Condition:
+def _one(key: Any, value: Any, depth: int) -> Condition:
     if key in ("and", "or"):
         if not isinstance(value, Sequence) or isinstance(value, str) or not value:
             raise FilterInvalid(f"'{key}' takes a list of filters, not {value!r}")
-        return _joined(key.upper(), [condition(item) for item in value])
+        return _joined(key.upper(), [_all(item, depth) for item in value])
     if key == "not":
-        sql, parameters = condition(value)
+        sql, parameters = _all(value, depth)
         return f"NOT coalesce({sql}, FALSE)", parameters
     if isinstance(value, Mapping):
         if not value:
@@ -93,9 +110,10 @@ def _field(key: Any, operator: Any, operand: Any) -> Condition:
         return f"({kind} IS {'NOT ' if operand else ''}NULL)", parameters
     if operator in ("in", "nin"):
         values = [_value(key, item) for item in _listed(key, operator, operand)]
-        parts = [f"({sql}) IS ?" for _ in values]
-        found = f"({' OR '.join(parts) or 'FALSE'})"
-        bound = [item for value in values for item in (*parameters, value)]
+        found = f"coalesce(({sql}) IN {_LISTED}, FALSE)"
+        bound = [*parameters, json.dumps([value for value in values if value is not None])]
+        if None in values:
+            found, bound = f"(({sql}) IS NULL OR {found})", [*parameters, *bound]
         return (found if operator == "in" else f"NOT {found}"), bound
     if operator in ("contains", "icontains"):
         return _contains(key, operator, operand)
@@ -118,10 +136,14 @@ def _place(key: Any) -> tuple[str, list[Any], str]:
     root, _, path = key.partition(".")
     if root not in ("content", "scope") or key.endswith(".") or (root == "scope" and not path):
         raise FilterInvalid(f"there is no field '{key}'", hint=_known())
+    _unicode(key, key)
     steps = [] if not path else [path] if root == "scope" else path.split(".")
     if any(not step for step in steps):
         raise FilterInvalid(f"'{key}' has an empty part", hint="such as content.steps.0.sql")
-    pointer = "$" + "".join(f"[{step}]" if step.isdigit() else f".{_quoted(step)}" for step in steps)
+    pointer = "$" + "".join(
+        f"[{step}]" if root == "content" and step.isascii() and step.isdigit() else f".{_quoted(step)}"
+        for step in steps
+    )
     return f"json_extract(t.{root}, ?)", [pointer], f"json_type(t.{root}, ?)"
 
 
@@ -131,6 +153,7 @@ def _contains(key: str, operator: str, operand: Any) -> Condition:
     if operator == "icontains":
         if not isinstance(operand, str):
             raise FilterInvalid(f"'icontains' of '{key}' takes text, not {operand!r}")
+        _unicode(key, operand)
         return f"instr(fold({sql}), fold(?)) > 0", [*parameters, operand]
     value = _value(key, operand)
     listed = "FALSE"
@@ -151,15 +174,13 @@ def _tags(operator: str, operand: Any) -> Condition:
             raise FilterInvalid(f"'exists' of 'tags' takes true or false, not {operand!r}")
         return f"(json_array_length(t.tags) {'>' if operand else '='} 0)", []
     if operator in ("eq", "contains", "ne"):
-        if not isinstance(operand, str):
-            raise FilterInvalid(f"a tag is text, not {operand!r}", hint="several: {'tags': {'in': ['a', 'b']}}")
-        return (has if operator != "ne" else f"NOT {has}"), [operand]
+        return (has if operator != "ne" else f"NOT {has}"), [_tag(operand)]
     if operator in ("in", "nin"):
-        values = _listed("tags", operator, operand)
-        either = " OR ".join(has for _ in values) or "FALSE"
-        return f"{'NOT ' if operator == 'nin' else ''}({either})", list(values)
+        values = [_tag(item) for item in _listed("tags", operator, operand)]
+        either = f"EXISTS (SELECT 1 FROM json_each(t.tags) WHERE value IN {_LISTED})"
+        return f"{'NOT ' if operator == 'nin' else ''}{either}", [json.dumps(values)]
     if operator == "icontains" and isinstance(operand, str):
-        return "EXISTS (SELECT 1 FROM json_each(t.tags) WHERE instr(fold(value), fold(?)) > 0)", [operand]
+        return "EXISTS (SELECT 1 FROM json_each(t.tags) WHERE instr(fold(value), fold(?)) > 0)", [_tag(operand)]
     raise FilterInvalid(f"'{operator}' cannot be asked of tags", hint="eq ne in nin contains icontains exists")
 
 
@@ -171,11 +192,11 @@ def moment(key: str, value: Any) -> str:
     """
     try:
         time = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+        return time.astimezone(UTC).isoformat(timespec="microseconds")
+    except (TypeError, ValueError, OverflowError):
         raise FilterInvalid(
             f"'{key}' is compared with {value!r}, which is no time", hint="such as 2026-01-31"
         ) from None
-    return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def _listed(key: str, operator: str, operand: Any) -> Sequence[Any]:
@@ -189,21 +210,42 @@ def _value(key: str, value: Any) -> Any:
         return moment(key, value)
     if isinstance(value, bool):
         return int(value)
-    if value is None or isinstance(value, str | int | float):
+    if isinstance(value, str):
+        return _unicode(key, value)
+    if value is None:
         return value
+    if isinstance(value, int | float) and abs(value) <= sys.float_info.max:  # not nan either
+        return value if -(1 << 63) <= value < 1 << 63 else float(value)  # as SQLite reads such a number
     raise FilterInvalid(f"'{key}' cannot be compared with {value!r}", hint="text, a number, true/false, or nothing")
 
 
+def _unicode(key: str, text: str) -> str:
+    """The text, which SQLite can be given."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise FilterInvalid(f"{text!r} of '{key}' is not Unicode") from None
+    return text
+
+
+def _tag(value: Any) -> str:
+    if not isinstance(value, str):
+        raise FilterInvalid(f"a tag is text, not {value!r}", hint="several: {'tags': {'in': ['a', 'b']}}")
+    return _unicode("tags", value)
+
+
 def _joined(word: str, parts: list[Condition]) -> Condition:
-    sql = f" {word} ".join(f"coalesce({part}, FALSE)" for part, _ in parts)
-    return f"({sql})", [item for _, parameters in parts for item in parameters]
+    """All or one of them; by halves, as SQLite takes a thousand levels and no more."""
+    if len(parts) < 2:
+        return (f"coalesce({parts[0][0]}, FALSE)", parts[0][1]) if parts else ("TRUE", [])
+    middle = len(parts) // 2
+    (left, first), (right, second) = _joined(word, parts[:middle]), _joined(word, parts[middle:])
+    return f"({left} {word} {right})", [*first, *second]
 
 
 def _quoted(step: str) -> str:
-    if '"' in step:
-        raise FilterInvalid(
-            f"a path cannot name the key {step!r}", hint="keys with quotation marks cannot be asked for"
-        )
+    if '"' in step or "\0" in step:
+        raise FilterInvalid(f"a path cannot name the key {step!r}", hint="it has a quotation mark or a NUL character")
     return f'"{step}"'
 
 

@@ -71,9 +71,13 @@ class Index:
         return int(self._value("SELECT coalesce(max(seq), 0) FROM event"))
 
     def at(self, time: Any) -> int:
-        """The last event at or before a time."""
-        found = self.ask("SELECT seq FROM event WHERE at <= ? ORDER BY seq DESC LIMIT 1", [moment("as_of", time)])
-        return int(found[0][0]) if found else 0
+        """The last event before the first one that is later than a time.
+
+        So what is written later with an earlier time, because a clock was set back, does not change the answer.
+        """
+        when = moment("as_of", time)
+        later = self.ask("SELECT seq FROM event WHERE at > ? ORDER BY seq LIMIT 1", [when])
+        return int(later[0][0]) - 1 if later else self.position
 
     def rows(self, where: str, parameters: Sequence[Any] = (), *, seq: int | None = None) -> list[sqlite3.Row]:
         """Traces as they are, or were at a position; `where` is SQL over `t`, with what may follow it."""

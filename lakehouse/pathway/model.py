@@ -152,11 +152,13 @@ def draft(
         TraceInvalid: content that is no JSON; a uid, kind, tag or scope that is no plain text.
     """
     text = msgspec.Raw(encoded(content))
-    name = check_uid(uid) if uid else os.urandom(16).hex()
+    name = os.urandom(16).hex() if uid is None else check_uid(uid)
     if kind is None and scope is None and tags == ():
         return Draft(name, text, None, (), {})
     if isinstance(tags, str):
         raise TraceInvalid("tags is one text", hint=f"give a list: tags=[{tags!r}]")
+    if not isinstance(tags, Iterable):
+        raise TraceInvalid(f"tags is {tags!r}", hint="a list of texts: tags=['late']")
     labels = tuple(tags)
     if scope is None:
         pairs: Mapping[str, str] = {}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import msgspec
 
@@ -51,6 +52,7 @@ class Asked:
 
     def narrowing(self) -> Mapping[str, Any]:
         """All that narrows the search, as one filter."""
+        self._check()
         given = [self.tags] if isinstance(self.tags, str) else self.tags or ()
         wanted: list[Mapping[str, Any]] = [{"tags": tag} for tag in given]
         if self.kind is not None:
@@ -59,9 +61,29 @@ class Asked:
             wanted.append({f"scope.{key}": value for key, value in self.scope.items()})
         if not self.include_retired:
             wanted.append({"retired": False})
-        if self.filters:
+        if self.filters is not None:
             wanted.append(self.filters)
         return {"and": wanted} if wanted else {}
+
+    def _check(self) -> None:
+        """What `condition` does not look at."""
+        if self.query is not None and not isinstance(self.query, str):
+            raise FilterInvalid(f"the query is text, not a {type(self.query).__name__}")
+        try:
+            (self.query or "").encode()
+        except UnicodeEncodeError:
+            raise FilterInvalid("the query is text that is not Unicode") from None
+        if self.tags is not None and not isinstance(self.tags, Iterable):
+            raise FilterInvalid(f"tags are a list of texts, not {self.tags!r}", hint="tags=['late']")
+        if self.kind is not None and not isinstance(self.kind, str):
+            raise FilterInvalid(
+                f"kind is text, not {self.kind!r}", hint="several: filters={'kind': {'in': ['a', 'b']}}"
+            )
+        if self.scope is not None and not isinstance(self.scope, Mapping):
+            raise FilterInvalid(f"scope is a mapping, not {self.scope!r}", hint="scope={'user': 'ann'}")
+        least = self.threshold
+        if least is not None and (isinstance(least, bool) or not isinstance(least, int | float) or least != least):
+            raise FilterInvalid(f"threshold is a number, not {least!r}")
 
 
 def search(index: Index, vectors: Callable[[], Vectors], asked: Asked, as_of: int | None, cursor: Any) -> SearchPage:
@@ -79,15 +101,17 @@ def search(index: Index, vectors: Callable[[], Vectors], asked: Asked, as_of: in
         ConfigError: it takes an embedder and there is none.
     """
     limit = asked.limit
-    if not isinstance(limit, int) or not 0 < limit <= _MAX_LIMIT:
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 0 < limit <= _MAX_LIMIT:
         raise FilterInvalid(f"limit is {limit!r}", hint=f"1 to {_MAX_LIMIT}; use cursor for more")
-    ranking = asked.mode if asked.query is not None and asked.query.strip() else "newest"
-    after, as_of = _read_cursor(cursor, ranking) if cursor is not None else (None, as_of)
     narrowing = asked.narrowing()
+    found = condition(narrowing)
+    ranking = asked.mode if asked.query is not None and asked.query.strip() else "newest"
+    of = f"{ranking} {crc32(repr((asked.query, found, asked.threshold)).encode())}"
+    after, as_of = _read_cursor(cursor, of) if cursor is not None else (None, as_of)
     with index.reading():
         now = index.position
         position = now if as_of is None else min(as_of, now)
-        view = _View(index, condition(narrowing), labels(narrowing), position, None if position == now else position)
+        view = _View(index, found, labels(narrowing), position, None if position == now else position)
         if ranking == "newest":
             page = [Found(trace, 0.0) for trace in view.newest(after, limit + 1)]
             last = view.number(page[limit - 1].trace) if len(page) > limit else 0
@@ -96,7 +120,7 @@ def search(index: Index, vectors: Callable[[], Vectors], asked: Asked, as_of: in
             wanted = start + limit + 1
             page = _page(view, asked, _ORDERS[ranking](view, vectors, asked, wanted), wanted)[start:]
             last = start + limit
-    more = _cursor(ranking, last, position) if len(page) > limit else None
+    more = _cursor(of, last, position) if len(page) > limit else None
     return SearchPage(tuple(page[:limit]), more, position, ranking)
 
 
@@ -301,15 +325,15 @@ _ORDERS = {"lexical": _lexical, "semantic": _semantic, "hybrid": _hybrid}
 MODES = ("auto", *_ORDERS)
 
 
-def _read_cursor(cursor: Any, mode: str) -> tuple[int, int]:
+def _read_cursor(cursor: Any, asked: str) -> tuple[int, int]:
     try:
         of, after, position = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        if of == mode and isinstance(after, int) and isinstance(position, int):
+        if of == asked and isinstance(after, int) and isinstance(position, int):
             return after, position
     except (ValueError, TypeError, AttributeError):
         pass
     raise FilterInvalid("the cursor is not one of this search", hint="give next_cursor of a page as it is")
 
 
-def _cursor(mode: str, after: int, position: int) -> str:
-    return base64.urlsafe_b64encode(json.dumps([mode, after, position]).encode()).decode()
+def _cursor(asked: str, after: int, position: int) -> str:
+    return base64.urlsafe_b64encode(json.dumps([asked, after, position]).encode()).decode()

@@ -182,7 +182,7 @@ class Pathway(Memory):
             old = self.get(uid)
             new = draft(
                 content,
-                kind=kind or old.kind,
+                kind=old.kind if kind is None else kind,
                 tags=old.tags if tags is None else tags,
                 scope=old.scope if scope is None else scope,
                 uid=new_uid,

@@ -50,6 +50,8 @@ def export(traces: Iterable[Trace], path: Path) -> int:
     Returns:
         How many.
     """
+    if not path.name:
+        raise SourceUnreadable(f"'{path}' is a folder", hint="name the file that the traces go to")
     draft = path.with_name(path.name + ".part")
     count, rest = 0, iter(traces)
     try:
@@ -202,7 +204,7 @@ def _arguments(record: dict[str, Any], where: str) -> dict[str, Any]:
     for key in _OWNERS:
         if record.get(key):
             scope.setdefault(key.removesuffix("_id"), str(record[key]))
-    uid = record.get("id")
+    uid = None if record.get("id") == "" else record.get("id")
     if uid is None and record.get("key") is not None:  # LangGraph: a key is one of its namespace
         space = [str(part) for part in record.get("namespace") or ()]
         scope.setdefault("namespace", ".".join(space) or "default")

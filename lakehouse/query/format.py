@@ -1,7 +1,7 @@
 """SQL laid out for reading: `%%sql --format` and `lakehouse fmt`.
 
 sqlfmt lays out one statement at a time; it keeps every comment, and leaves what it does not know (most DDL) as it
-stands. What it gives is compared with what it got, by DuckDB's own parser and word by word: if anything but the
+stands. Of a statement that has a query in it, or sets columns, that part is laid out by itself. What it gives is compared with what it got, by DuckDB's own parser and word by word: if anything but the
 layout differs the statement is refused. Keywords become lower case; names keep theirs.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from itertools import zip_longest
 from typing import Any
@@ -39,6 +39,9 @@ _TOKEN = re.compile(
 _HINT = "the text was left as it is; -- fmt: off and -- fmt: on keep a part out of it"
 _PASSES = 4
 _END = (";",)
+_QUERY = ("select", "with", "from", "values")
+_BODIES = {"insert": _QUERY, "create": _QUERY, "update": ("set",)}
+"""Where the part begins that is laid out by itself; in a CREATE behind AS."""
 _UNKNOWN = (
     "**",
     "//",
@@ -98,17 +101,57 @@ def _pieces(sql: str) -> list[tuple[str, bool, str]]:
 def _laid_out(text: str, what: str, database: duckdb.DuckDBPyConnection) -> str:
     if not _words(text):
         return text  # comments alone
-    done = text
+    fault: str | None = None
+    for layout in (_in_parts, _once):
+        try:
+            done = _settled(text, what, layout)
+        except FormatRefused:
+            if layout is _once:
+                raise
+            continue
+        fault = _difference(text, done, database)
+        if fault and (kept := _own_case(text, done, database)) != done:
+            done, fault = kept, _difference(text, kept, database)
+        if not fault:
+            return done
+    raise FormatRefused(f"{what} would not stay the same: {fault}", hint=_HINT)
+
+
+def _settled(text: str, what: str, layout: Callable[[str, str], str]) -> str:
     for _ in range(_PASSES):  # sqlfmt needs a second look where it has moved a comment
-        before, done = done, _once(done, what)
-        if done == before:
+        before, text = text, layout(text, what)
+        if text == before:
             break
-    fault = _difference(text, done, database)
-    if fault and (kept := _own_case(text, done, database)) != done:
-        done, fault = kept, _difference(text, kept, database)
-    if fault:
-        raise FormatRefused(f"{what} would not stay the same: {fault}", hint=_HINT)
-    return done
+    return text
+
+
+def _in_parts(text: str, what: str) -> str:
+    """The statement with its query, or the columns it sets, laid out below what stands before them."""
+    at, lead = _body(text)
+    if not at:
+        return _once(text, what)
+    head, body = _once(text[:at], what), _once(lead + text[at:], what)
+    if lead:  # what is set looks like what is selected
+        body = body[len(lead) :].removeprefix("\n")
+    return f"{head}{' ' if lead and not body.startswith(' ') else chr(10)}{body}"
+
+
+def _body(text: str) -> tuple[int, str]:
+    """Where the query of a statement begins, or 0, and the word that makes one of what it sets."""
+    first, depth, before = "", 0, ""
+    for token, at in _tokens(text):
+        if not _is_word(token):
+            continue
+        word = token.lower()
+        depth += (word in "([{") - (word in ")]}")
+        if not first:
+            if word not in _BODIES:
+                return 0, ""
+            first = word
+        elif not depth and word in _BODIES[first] and (first != "create" or before == "as"):
+            return (at + len(token), "select ") if word == "set" else (at, "")
+        before = word
+    return 0, ""
 
 
 def _once(text: str, what: str) -> str:

@@ -233,11 +233,15 @@ def bounds(prefix: str, limit: int, after: str | None) -> tuple[bytes, bytes]:
     """Prefix and start of a listing as bytes; keys are listed that are greater than the start.
 
     Raises:
-        KeyInvalid: they are not valid Unicode.
+        KeyInvalid: they are no text, or not valid Unicode.
         LakehouseError: the limit is not a count.
     """
-    if limit < 0:
-        raise LakehouseError(f"the limit {limit} is below 0", hint="give the most objects that one answer may hold")
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+        raise LakehouseError(
+            f"the limit is {limit!r}, not a count", hint="give the most objects that one answer may hold"
+        )
+    if not isinstance(prefix, str) or not (after is None or isinstance(after, str)):
+        raise KeyInvalid("the prefix or the key to start after is not text")
     try:
         return prefix.encode(), (after or "").encode()
     except UnicodeEncodeError:

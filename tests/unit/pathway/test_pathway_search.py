@@ -1,8 +1,11 @@
 """Search: words, filters, pages; the same answer for the same position."""
 
+import functools
+from datetime import datetime
+
 import pytest
 
-from lakehouse import errors
+from lakehouse import errors, records
 from lakehouse.pathway.store import Pathway
 
 CORPUS = {
@@ -107,6 +110,15 @@ def test_a_threshold_leaves_out_weak_results(pathway):
         ({"not": {"content.rows": 1}}, "delays carriers weather café"),
         ({"created_at": {"gt": "2020-01-01"}, "tags": "p"}, "planes"),
         ({"created_at": {"lt": "2020-01-01"}}, ""),
+        ({"uid": {"in": [*map(str, range(40_000)), "planes", None]}}, "planes"),
+        ({"tags": {"nin": [*map(str, range(40_000)), "p"]}}, "delays carriers weather café"),
+        ({"score": {"in": [None, 1]}}, "delays carriers weather café"),
+        ({"score": {"nin": [None, 1]}}, "planes"),
+        ({"or": [{"content.rows": number} for number in range(900)]}, "planes"),
+        ({"version": {"lt": 10**30}, "tags": "p"}, "planes"),
+        ({"content.²": None, "tags": "p"}, "planes"),
+        ({"content.steps.9": None, "scope.0": None}, "delays carriers weather planes café"),
+        ({}, "delays carriers weather planes café"),
         (None, "delays carriers weather planes café"),
     ],
 )
@@ -121,11 +133,45 @@ def test_filters(pathway, filters, expected):
     [{"kinds": 1}, {"kind": {"like": "x"}}, {"content.": 1}, {"content.a..b": 1}, {"scope": "x"}, {"kind": {}},
      {"and": {"kind": 1}}, {"or": []}, {"kind": {"in": "abc"}}, {"tags": 3}, {"tags": {"gt": "a"}}, {3: 4}, "kind",
      {"content.a": object()}, {"score": {"exists": "yes"}}, {"created_at": "soon"}, {'content.a"b': 1},
-     {"kind": {"gt": None}}, {"kind": {"icontains": 3}}],
+     {"kind": {"gt": None}}, {"kind": {"icontains": 3}}, [], "", 0, False, {"not": []}, {"or": [[]]}, {"score": float("nan")},
+     {"score": float("inf")}, {"score": 10**400}, {"kind": "\ud800"}, {"content.\ud800": 1}, {"content.a\0b": 1},
+     {"tags": {"in": [1]}}, {"tags": "\ud800"}, {"uid": {"in": ["\ud800"]}}, {"created_at": "0001-01-01T00:00+14:00"},
+     {"created_at": {"lt": "9999-12-31T23:59:59-12:00"}}, {"or": [{"kind": "x"}] * 20_000},
+     functools.reduce(lambda inner, _: {"not": inner}, range(900), {"kind": "x"})],
 )  # fmt: skip
 def test_a_filter_that_is_not_understood_is_an_error(pathway, filters):
     with pytest.raises(errors.FilterInvalid):
         pathway.search(filters=filters)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"query": 5}, {"query": "\ud800"}, {"tags": 5}, {"tags": ["a", 5]}, {"kind": 5}, {"scope": "ann"}, {"scope": ["a"]},
+     {"threshold": "x"}, {"threshold": float("nan")}, {"limit": True}, {"as_of": "0001-01-01T00:00+14:00"}, {"as_of": 1.5}],
+)  # fmt: skip
+def test_an_argument_that_cannot_be_used_is_an_error(pathway, arguments):
+    for mode in ("lexical", "hybrid"):
+        with pytest.raises(errors.FilterInvalid):
+            pathway.search(**{"query": "late", "mode": mode, **arguments})
+
+
+def test_a_time_means_the_same_after_the_clock_was_set_back(tmp_path, monkeypatch):
+    memory = Pathway(tmp_path, sync="never")
+    clock = iter(f"2026-01-01T12:00:{second:02d}+00:00" for second in (10, 20, 5, 30))
+    real = records.stamp
+    monkeypatch.setattr("lakehouse.journal.stamp", lambda _: real(datetime.fromisoformat(next(clock))))
+
+    def then(second):
+        return uids(memory.search(as_of=f"2026-01-01T12:00:{second:02d}Z"))
+
+    for uid in ("first", "second"):
+        memory.add(uid, uid=uid)
+    before = [then(second) for second in range(20)]
+    for uid in ("set back", "third"):
+        memory.add(uid, uid=uid)
+    assert [then(second) for second in range(20)] == before == 10 * [[]] + 10 * [["first"]]
+    assert then(29) == ["set back", "second", "first"]
+    assert len(then(30)) == 4
 
 
 def test_arguments_narrow_together(pathway):
@@ -151,6 +197,10 @@ def test_pages_are_of_one_moment(tmp_path):
         first = memory.search(query, limit=1000, as_of=page.position, mode=mode)
         assert seen == uids(first)
         assert len(set(seen)) == len(seen) >= 50
+    other = memory.search("flights", limit=7, mode="lexical").next_cursor
+    for arguments in ({"query": "and"}, {"query": "flights", "kind": "a"}, {"query": "flights", "threshold": 0.1}):
+        with pytest.raises(errors.FilterInvalid, match="cursor"):
+            memory.search(cursor=other, mode="lexical", **arguments)
     for cursor in ("x", "W10=", 3):
         with pytest.raises(errors.FilterInvalid, match="cursor"):
             memory.search(cursor=cursor)

@@ -63,14 +63,15 @@ def test_invalid_json_is_rejected_and_nothing_is_written(pathway, content):
 @pytest.mark.parametrize(
     "arguments",
     [{"uid": ""}, {"uid": "a\n"}, {"uid": "x" * 257}, {"uid": 3}, {"tags": "late"}, {"tags": [1]}, {"scope": {"a": 1}},
-     {"scope": "ann"}, {"kind": " "}],
+     {"scope": "ann"}, {"kind": " "}, {"uid": 0}, {"tags": 5}],
 )  # fmt: skip
 def test_odd_names_are_rejected(pathway, arguments):
-    if arguments == {"uid": ""}:
-        assert pathway.add(1, **arguments).uid  # no name: one is made up
-        return
+    for work in (pathway.add, pathway.add_idempotent):
+        with pytest.raises(errors.TraceInvalid):
+            work(1, **arguments)
     with pytest.raises(errors.TraceInvalid):
-        pathway.add(1, **arguments)
+        pathway.add_many([{"content": 1, **arguments}])
+    assert not pathway.journal.path.exists()
 
 
 def test_an_existing_uid_is_a_conflict(pathway):

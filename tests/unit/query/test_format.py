@@ -34,6 +34,10 @@ SCRIPTS = {
     "windows": "select sum(x) over (partition by a,b order by c desc rows between 1 preceding and current row) from t",
     "crlf": "select 1,\r\n 2 -- x\r\nfrom t",
     "as keyword": "SELECT 1 AS Year, 2 AS Date, x AS VALUES FROM T",
+    "set": "update t /* a */ set -- b\n a=1,b=x->y where c -- why\n and d",
+    "made": "create table t as -- note\n select a,b from u; create table x as from u; create macro f(x) as table select x",
+    "set in a query": "update t set a=(select 1 where b in (1,2)), c=default from u where t.i=u.i returning a,b",
+    "odd heads": 'create table "set" ("as" int); insert into "select" select 1; insert into t default values',
     "insert": "insert into T by name SELECT 1 AS Ab on conflict do nothing returning *",
 }
 
@@ -76,10 +80,28 @@ def test_how_it_looks():
     assert formatted("select 1; -- one\nselect 2 -- two\n;") == "select 1;  -- one\n\nselect 2  -- two\n;\n"
 
 
+def test_statements_with_a_query_in_them():
+    assert formatted("insert into t by name select a,b from u where a>1 -- why") == (
+        "insert into t by name\nselect a, b from u where a > 1  -- why\n"
+    )
+    assert formatted("insert into t (a,b) values (1,'x'),(2,'y')") == "insert into t (a,b)\nvalues (1, 'x'), (2, 'y')\n"
+    assert formatted("CREATE OR REPLACE VIEW v AS WITH c AS (SELECT 1 b) SELECT b FROM c") == (
+        "create or replace view v as\nwith c as (select 1 b) select b from c\n"
+    )
+    assert formatted("update t set a=1,b='2' where a in (select a from u)") == (
+        "update t set a = 1, b = '2' where a in (select a from u)\n"
+    )
+    several = "update t set a=b+1 -- one\n, c=(select max(x) from u where y=t.y) from u where t.id=u.id and c>2"
+    assert formatted(several) == (
+        "update t set\n    a = b + 1,  -- one\n    c = (select max(x) from u where y = t.y)\nfrom u\n"
+        "where t.id = u.id and c > 2\n"
+    )
+
+
 def test_names_keep_their_case():
     assert "as Year" in formatted(SCRIPTS["as keyword"])
     assert "VALUES" in formatted(SCRIPTS["as keyword"])
-    assert formatted("create view V as select 1 as Year") == "create view V as select 1 as Year\n"
+    assert formatted("create view V as select 1 as Year") == "create view V as\nselect 1 as Year\n"
 
 
 @pytest.mark.parametrize("sql", ["selec 1", "select (1", "select 1; from", ""])
