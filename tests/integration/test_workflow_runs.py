@@ -325,7 +325,7 @@ def test_ten_thousand_nodes_each_have_a_row(shared, run):
     nodes = {"n0": Python(call="h7work:fail")}
     nodes |= {f"n{i}": Python(call="h7work:nothing", after=(f"n{i - 1}",)) for i in range(1, 10_000)}
     failed = run("long", nodes, check=False)
-    assert [statuses(failed)[f"n{i}"] for i in range(10_000)] == ["failed", *["not_run"] * 9_999]
+    assert [failed.events[f"n{i}"].status for i in range(10_000)] == ["failed", *["not_run"] * 9_999]
     assert len(lake.observer.events(run=failed.id, limit=20_000)) == 10_000
     assert lake.workflows.get(failed.id).events == failed.events
 
