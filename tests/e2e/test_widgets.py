@@ -74,6 +74,7 @@ def test_a_grid_scrolls_to_row_50_million_and_orders_and_filters(lab, page, tmp_
     assert small.locator("[role=row][aria-rowindex]").count() == 8
     small.get_by_label("Add a filter").click()
     small.get_by_label("Column", exact=True).select_option("n")
+    small.get_by_label("Operator").select_option("=")
     small.get_by_label("Value").fill("many")
     small.get_by_label("Value").press("Enter")
     small.locator(".lw-note", has_text="'many' is not a BIGINT").wait_for()

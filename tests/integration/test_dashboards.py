@@ -262,10 +262,11 @@ class Wire:
         self.socket = await websocket_connect(self.request)
         return self
 
-    async def send(self, kind, content, channel="shell", buffers=()):
+    async def send(self, kind, content, channel="shell", metadata=None):
         header = {"msg_id": uuid.uuid4().hex, "msg_type": kind, "username": "", "session": self.session,
                   "date": "2013-01-01T00:00:00Z", "version": "5.3"}  # fmt: skip
-        message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": channel}
+        message = {"header": header, "parent_header": {}, "metadata": metadata or {},
+                   "content": content, "channel": channel}  # fmt: skip
         await self.socket.write_message(json.dumps(message))
         return header["msg_id"]
 
@@ -319,7 +320,7 @@ def test_a_hostile_viewer_gets_nothing(server, viewer, place, tmp_path):
             await wire.socket.write_message(raw, binary=isinstance(raw, bytes))
         # The widgets there are, as a page asks for them; then messages to each of them that no page sends.
         asks = {"comm_id": uuid.uuid4().hex, "target_name": "jupyter.widget.control", "data": {}}
-        await wire.send("comm_open", asks)
+        await wire.send("comm_open", asks, metadata={"version": "1.0.0"})
         await wire.send("comm_msg", {"comm_id": asks["comm_id"], "data": {"method": "request_states"}})
         heard = await wire.hear(lambda m: m["content"].get("data", {}).get("method") == "update_states")
         states = heard[-1]["content"]["data"]["states"]
