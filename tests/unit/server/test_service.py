@@ -11,7 +11,7 @@ from lakehouse.errors import BindRefused, ConfigError, LakehouseError, LakeUnusa
 from lakehouse.query.sandbox.confine import Protection
 from lakehouse.server.extension import audit, check_files
 from lakehouse.server.launch import arguments
-from lakehouse.server.routes.queries import _sandbox as sandbox_of
+from lakehouse.server.routes.queries import sandbox_of
 from lakehouse.server.service import Service
 from lakehouse.server.stop import stops_the_start
 
