@@ -1,8 +1,9 @@
 """SQL laid out for reading: `%%sql --format` and `lakehouse fmt`.
 
 sqlfmt lays out one statement at a time; it keeps every comment, and leaves what it does not know (most DDL) as it
-stands. Of a statement that has a query in it, or sets columns, that part is laid out by itself. What it gives is compared with what it got, by DuckDB's own parser and word by word: if anything but the
-layout differs the statement is refused. Keywords become lower case; names keep theirs.
+stands. Of a statement that has a query in it, or sets columns, that part is laid out by itself. What it gives is
+compared with what it got, by DuckDB's own parser and word by word: if anything but the layout differs the statement is
+refused. Keywords become lower case, except those before a part that is laid out by itself; names keep theirs.
 """
 
 from __future__ import annotations

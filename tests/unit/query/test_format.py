@@ -86,7 +86,7 @@ def test_statements_with_a_query_in_them():
     )
     assert formatted("insert into t (a,b) values (1,'x'),(2,'y')") == "insert into t (a,b)\nvalues (1, 'x'), (2, 'y')\n"
     assert formatted("CREATE OR REPLACE VIEW v AS WITH c AS (SELECT 1 b) SELECT b FROM c") == (
-        "create or replace view v as\nwith c as (select 1 b) select b from c\n"
+        "CREATE OR REPLACE VIEW v AS\nwith c as (select 1 b) select b from c\n"
     )
     assert formatted("update t set a=1,b='2' where a in (select a from u)") == (
         "update t set a = 1, b = '2' where a in (select a from u)\n"
