@@ -141,6 +141,27 @@ def test_the_token_opens_our_routes_only(server, token):
     assert not any(token in str(cookie.value) for cookie in server.client.cookies.jar)
 
 
+def test_nobody_learns_by_guessing_elsewhere_that_a_token_is_right(server):
+    """After five wrong ones of an address right and wrong get one answer; Jupyter's own token still passes."""
+
+    def ask(token):
+        return server.client.get("/api/kernels", headers={**bearer(token), **from_("203.0.113.60")})
+
+    def refused():
+        text = server.call("GET", "/metrics", token=READER).text
+        return float(re.search(r'lakehouse_http_refused_total\{why="elsewhere"\} (\S+)', text)[1])
+
+    before, elsewhere = refused(), "opens the lake's routes only"
+    server.client.cookies.clear()
+    assert not any(elsewhere in ask(f"guess-{n}-0000000000").text for n in range(5))
+    assert elsewhere in problem(ask("guess-6-0000000000"), 403, "forbidden")["detail"]
+    assert elsewhere in problem(ask(PRIMARY), 403, "forbidden")["detail"]
+    assert ask(JUPYTER).status_code == 200
+    assert refused() == before + 2
+    assert server.call("GET", "/whoami", headers=from_("203.0.113.60")).status_code == 200
+    server.client.cookies.clear()
+
+
 def test_a_token_counts_in_the_header_only(server):
     for path in (f"/ready?token={PRIMARY}", f"/whoami?token={PRIMARY}"):
         problem(server.call("GET", path, token=None), 401, "unauthenticated")
@@ -259,7 +280,7 @@ def test_kernels_do_not_get_the_tokens(server, jupyter):
     environ = asyncio.run(ask())
     assert environ["LAKEHOUSE_PATH"] == str(server.folder / "lake")
     text = json.dumps(environ)
-    for token in (PRIMARY, SECOND, READER):
+    for token in (PRIMARY, SECOND, READER, JUPYTER):
         assert token not in text
     assert not {"AUTH_TOKEN", "AUTH_TOKEN_SECONDARY", "AUTH_TOKEN_READ"} & set(environ)
 

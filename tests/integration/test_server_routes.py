@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving import PRIMARY, READER, TOKENS, V1, Server, bearer, problem
 
 import lakehouse
+from lakehouse.server.openapi import described
 from lakehouse.server.routes.all import ROUTES
 
 
@@ -72,7 +73,9 @@ def test_catalog(ask, here):
     ]
     assert ask("GET", "/tables/flights/profile")["rows"] == 100
     assert ask("GET", "/tables/flights/lineage?direction=down")["edges"]
-    assert len(ask("GET", "/tables/flights/files")["files"]) == len(same.files())
+    files = ask("GET", "/tables/flights/files")["files"]
+    assert [str(here.path / one["path"]) for one in files] == [one.path for one in same.files()]
+    assert all(one["path"].startswith("data/") for one in files)
     found = ask("GET", "/snapshots?limit=2")["snapshots"]
     assert [one["id"] for one in found] == [one.id for one in here.catalog.snapshots(2)]
     assert isinstance(found[0]["note"], dict)
@@ -445,6 +448,8 @@ def test_the_description_is_that_of_what_is_served(ask):
     text = json.dumps(found)
     assert {name.split('"')[0] for name in text.split("#/components/schemas/")[1:]} <= set(schemas)
     assert schemas["New"]["required"] == ["content"]
+    assert found["servers"] == [{"url": V1}]
+    assert described(ROUTES, "/behind/it")["servers"] == [{"url": f"/behind/it{V1}"}]
     assert schemas["New"]["additionalProperties"] is False
     limit = next(one for one in found["paths"]["/snapshots"]["get"]["parameters"] if one["name"] == "limit")
     assert limit["schema"] == {"type": "integer", "minimum": 1, "maximum": 10_000}

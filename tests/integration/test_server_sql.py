@@ -191,6 +191,7 @@ def test_statements_change_the_lake_once(server, here):
     problem(server.call("POST", "/statements", json=insert, token=READER), 403, "forbidden")
     problem(server.call("POST", "/statements", json={"sql": "ATTACH '/tmp/x.db'"}), 403, "sql_refused")
     problem(server.call("POST", "/statements", json={"sql": "DROP TABLE nowhere"}), 404)
+    problem(server.call("POST", "/statements", json={"sql": " -- nothing"}), 400, "sql_syntax")
     made = server.call("POST", "/statements", json={"sql": "CREATE TABLE made AS SELECT * FROM odd"})
     assert made.json()["kind"] == "ddl", made.text
     assert server.call("POST", "/statements", json={"sql": "DROP TABLE made"}).status_code == 200
