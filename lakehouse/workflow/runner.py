@@ -187,6 +187,8 @@ class Running:
             outcome = future.result()
             outcome = msgspec.json.decode(outcome, type=Outcome) if isinstance(outcome, bytes) else outcome
         except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and future.exception() is not error:
+                raise  # meant for us, not the node's
             outcome = Outcome(status="failed", error=Problem.of(error, "the executor"))
         event = self._event(name, outcome, began, mark)
         tries = self._tries[name]

@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -433,7 +434,11 @@ def test_closing_the_lake_cancels_what_runs_behind(tmp_path, shared):
     assert [pid for pid in pids.read_text().split() if alive(pid)] == []
 
 
-def test_ctrl_c_ends_a_run_and_says_so(tmp_path, shared):
+def test_ctrl_c_ends_a_run_and_says_so(tmp_path, shared, request):
+    # A loop of an earlier test may have taken the signal for itself.
+    request.addfinalizer(
+        partial(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
+    )
     pids = tmp_path / "pids"
     workflow = Workflow(
         name="typed", nodes={"n": Python(call="h7work:sleep", args={"path": str(pids)})}, folder=str(shared[1])
