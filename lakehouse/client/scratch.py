@@ -10,6 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from lakehouse.catalog import faults
+from lakehouse.errors import AnswerBroken
 
 
 class Scratch:
@@ -53,6 +54,9 @@ class Scratch:
             schema: of the rows.
             batches: the rows.
             types: what DuckDB called the types of the columns.
+
+        Raises:
+            AnswerBroken: while they are read: a value is none of its type.
         """
         now = self.types(schema.empty_table())
         if now == tuple(types):
@@ -62,7 +66,13 @@ class Scratch:
 
         def cast(table: pa.Table) -> pa.Table:
             with self.lent() as cursor, faults.translated():
-                made = cursor.from_arrow(table.rename_columns(names)).project(project).to_arrow_table()
+                try:
+                    made = cursor.from_arrow(table.rename_columns(names)).project(project).to_arrow_table()
+                except duckdb.ConversionException as error:
+                    raise AnswerBroken(
+                        f"the rows are not of the types that the server names: {error}",
+                        hint="is the server of another version?",
+                    ) from None
             return made.rename_columns(schema.names)
 
         made = (one for batch in batches for one in cast(pa.Table.from_batches([batch])).to_batches())
