@@ -7,7 +7,7 @@ end of stream, JSON without its last bracket, Parquet without its footer; and th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lakehouse.errors import NotAcceptable
 from lakehouse.server.routing import encoded
@@ -29,7 +29,16 @@ _GROUP = 16 << 20  # bytes of rows in a row group of Parquet
 END = b"\xff\xff\xff\xff\0\0\0\0"
 """The end of an Arrow stream."""
 Batches = Iterator["pa.RecordBatch"]
-Frames = Iterator["Frame"]
+
+
+class Own(NamedTuple):
+    """Rows that this process made itself, in the place of a `Frame`."""
+
+    batches: list[pa.RecordBatch]
+    raw: None = None
+
+
+Frames = Iterator["Frame | Own"]
 
 
 def chosen(accept: str | None) -> str:

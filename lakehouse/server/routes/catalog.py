@@ -206,7 +206,8 @@ def changes(call: Call) -> Changes | Answer[None]:
     query: Span = call.query
     found = call.lake.catalog.table(call.path[0]).changes(_version(query.start), _at(query.end))
     if formats.ARROW in call.headers.get("Accept", ""):
-        pieces = formats.written(formats.ARROW, found.schema, iter(found.to_batches(10_000)), {})
+        rows = (formats.Own([batch]) for batch in found.to_batches(10_000))
+        pieces = formats.written(formats.ARROW, found.schema, rows, {})
         return Answer(None, 200, {"Content-Type": formats.ARROW}, pieces)
     some = found.slice(0, query.limit)
     return Changes(some.to_pylist(), found.num_rows, some.num_rows == found.num_rows)
