@@ -12,12 +12,14 @@ import resource
 import shutil
 import signal
 import tempfile
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from jupyter_server.auth.identity import IdentityProvider
 from tornado.ioloop import IOLoop
 from tornado.routing import Rule
+from tornado.web import RequestHandler
 from traitlets.config import Config
 from voila.app import Voila
 from voila.paths import collect_static_paths, collect_template_paths
@@ -70,7 +72,8 @@ class Dashboards(Voila):  # type: ignore[misc]
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
         }
-        return settings | {"headers": policy, "kernel_websocket_connection_class": Connection}
+        own = {"kernel_websocket_connection_class": Connection, "log_function": noted}
+        return settings | {"headers": policy} | own
 
     def init_handlers(self) -> list[Any]:
         """Static files of Voila's, and our own routes for all else."""
@@ -99,6 +102,13 @@ class Dashboards(Voila):  # type: ignore[misc]
 
         loop = IOLoop.current()
         signal.signal(signal.SIGHUP, lambda *_: loop.add_callback_from_signal(again))
+
+
+def noted(handler: RequestHandler) -> None:
+    """One line for a request, without its query: somebody may have put a token there."""
+    request, status = handler.request, handler.get_status()
+    level = logging.ERROR if status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO
+    log.log(level, "%d %s %s (%s)", status, request.method, request.path, request.remote_ip)
 
 
 @stops_the_start

@@ -217,6 +217,10 @@ def test_a_killed_runner_leaves_an_interrupted_run(lake, child):
         time.sleep(0.05)
     found = lake.reports.get(id)
     assert (found.status, found.error.type) == ("interrupted", "Interrupted")
+    deadline = time.monotonic() + 20
+    while (left := _working_in(lake.path / "tmp")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
 
 
 def test_a_batch_runs_all_and_lists_them(lake):
@@ -249,6 +253,19 @@ def test_the_runs_are_told_as_json(lake):
     run = lake.reports.runs("probe", limit=1)[0]
     content = json.loads(lake.storage.get(f"reports/probe/{run.id}/run.json"))
     assert content["status"] == run.status
+
+
+def _working_in(folder):
+    """Processes that stand in folders of reports there."""
+    found = []
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            place = os.readlink(f"/proc/{pid}/cwd")
+        except OSError:
+            continue
+        if place.startswith(f"{folder}/report-"):
+            found.append(pid)
+    return found
 
 
 def _commands():
