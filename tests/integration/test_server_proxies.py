@@ -74,18 +74,23 @@ class Backend(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
-        total = 0
-        while size := int(self.rfile.readline(), 16):
-            total += len(self.rfile.read(size))
-            self.rfile.readline()
-            self.server.came.set()
-        self.rfile.readline()
+        length = self.headers["Content-Length"]  # nginx says it of a body that it has whole from the start
+        total = len(self.rfile.read(int(length))) if length else self._pieces()
         headers = {name.lower(): value for name, value in self.headers.items()}
         content = json.dumps({"total": total, "headers": headers}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+    def _pieces(self):
+        total = 0
+        while size := int(self.rfile.readline(), 16):
+            total += len(self.rfile.read(size))
+            self.rfile.readline()
+            self.server.came.set()
+        self.rfile.readline()
+        return total
 
     def do_GET(self):
         self.send_response(200)
