@@ -70,7 +70,7 @@ class CatalogBrowser(Explorer):
             return self._snapshots(after, count, values)
         lake = self._at(values)
         if under is not None:
-            return sliced([_item(one) for one in _relations(lake, _name(under, "schema"))], after, count)
+            return sliced(_relations(lake, _name(under, "schema")), after, count, _item)
         snapshot = lake.catalog.current_snapshot()
         when = f"snapshot {snapshot.id} of {cut(snapshot.time)}"
         if values[_SEARCH]:
@@ -89,7 +89,7 @@ class CatalogBrowser(Explorer):
     def opened(self, key: str, values: Mapping[str, Any]) -> Opened:
         kind, _, name = key.partition(":")
         if kind == "table" and name:
-            return _described(self._at(values).catalog.table(name))
+            return _described(self._at(values), name)
         if kind == "snapshot" and name:
             return self._snapshot(place_of(name))
         if kind == "schema" and name:
@@ -181,22 +181,25 @@ class CatalogBrowser(Explorer):
         return {_AT: [*named, *(str(one.id) for one in self._lake.catalog.snapshots(_SUGGESTED))]}
 
 
-def _described(found: Table) -> Opened:
+def _described(lake: Lakehouse, name: str) -> Opened:
     """All that is known of a table or view; what cannot be told says why."""
+    catalog = lake.catalog
+    found = catalog.table(name)
     parts: list[dict[str, Any]] = []
     if comment := _comment(found):
         parts.append(text("", comment))
     known: list[tuple[str, Any]] = [("Kind", found.kind), ("Snapshot", str(found.version))]
     if found.kind == "table":  # counting a view would run its query
-        known += [("Rows", found.row_count), ("Bytes", found.bytes)]
+        rows, size = catalog.sizes([found])[found.full_name]
+        known += [("Rows", rows), ("Bytes", size)]
         known += [("Partitioned by", ", ".join(found.partitioning)), ("Sorted by", ", ".join(found.sorting))]
     known.append(("Tags", ", ".join(f"{name}={value}" if value else name for name, value in found.tags.items())))
     parts += [facts(*known), buttons({"label": "Preview", "act": "preview"})]
     try:
         columns = found.schema
-        rows = [(one.name, one.type, "" if one.nullable else "not null", one.comment) for one in columns[:_COLUMNS]]
+        facts_of = [(one.name, one.type, "" if one.nullable else "not null", one.comment) for one in columns[:_COLUMNS]]
         note = f"the first {_COLUMNS:,} of {len(columns):,}" if len(columns) > _COLUMNS else ""
-        parts.append(table(counted(len(columns), "column"), ("Name", "Type", "Nulls", "Comment"), rows, note))
+        parts.append(table(counted(len(columns), "column"), ("Name", "Type", "Nulls", "Comment"), facts_of, note))
     except LakehouseError as error:
         parts.append(problem(error))
     query = getattr(getattr(found, "relation", None), "sql", None)  # a server does not tell it

@@ -12,7 +12,7 @@ from __future__ import annotations
 import html
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -306,11 +306,13 @@ def place_of(after: str | None) -> int:
     return int(after)
 
 
-def sliced(items: Sequence[Item], after: str | None, count: int, **more: Any) -> Listed:
-    """A page of entries that are all here."""
+def sliced(
+    things: Sequence[Any], after: str | None, count: int, item: Callable[[Any], Item] = lambda one: one, **more: Any
+) -> Listed:
+    """A page of things that are all here; `item` makes an entry of one."""
     first = place_of(after)
     last = first + count
-    return Listed(items[first:last], str(last) if last < len(items) else None, len(items), **more)
+    return Listed([item(one) for one in things[first:last]], str(last) if last < len(things) else None, len(things), **more)
 
 
 def _text(content: Mapping[str, Any], name: str, *, optional: bool = False) -> str | None:
