@@ -22,7 +22,7 @@ function word(status) {
   return shown;
 }
 
-function render({ model, el, host }) {
+function render({ model, el }) {
   const values = {};
   const inputs = {};
   const asked = new Map();
@@ -35,6 +35,7 @@ function render({ model, el, host }) {
   let shown = null; // the key that is opened
   let drawn = ""; // what is drawn of it
   let typing, listing, opening; // timers
+  let view = null; // of the grid
   let gone = false;
 
   el.classList.add("lw-explorer");
@@ -421,14 +422,14 @@ function render({ model, el, host }) {
 
   async function gridded() {
     const grid = model.get("grid");
-    if (!grid || place.childNodes.length) return;
-    const frame = made("div");
-    place.append(frame);
+    if (!grid || view !== null) return;
+    view = {};
     try {
-      await (await host.getWidget(grid)).render({ el: frame });
+      const rowsOf = await model.widget_manager.get_model(grid.replace("IPY_MODEL_", ""));
+      view = await model.widget_manager.create_view(rowsOf);
+      place.replaceChildren(view.el);
     } catch {
-      frame.remove();
-      caption.textContent = "The rows cannot be shown here";
+      place.replaceChildren(made("p", "lw-problem", "The rows cannot be shown here"));
     }
   }
 
@@ -507,6 +508,7 @@ function render({ model, el, host }) {
     for (const timer of [typing, listing, opening]) clearTimeout(timer);
     model.off("msg:custom", heard);
     model.off("change:grid", gridded);
+    view?.remove?.();
   };
 }
 
