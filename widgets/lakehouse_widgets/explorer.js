@@ -3,6 +3,7 @@
 const PAGE = 100; // entries asked for at once
 const MOST = 200; // as explorer.py gives at most
 const PATIENCE = 8000; // milliseconds until it is said that the kernel is slow
+const NARROW = 600; // pixels, as in explorer.css
 const TYPING = 250; // milliseconds after the last letter
 const MARKS = { done: "✓", skipped: "✓", failed: "✕", timeout: "✕", interrupted: "✕", running: "●", view: "◇" };
 
@@ -317,7 +318,7 @@ function render({ model, el }) {
         detail.setAttribute("aria-label", `Details of ${content.title}`);
         if (!quietly) {
           detail.scrollTop = 0;
-          if (panes.clientWidth < 600) detail.scrollIntoView({ block: "nearest" });
+          if (panes.clientWidth < NARROW) detail.scrollIntoView({ block: "nearest" });
         }
       },
       (problem) => {
@@ -410,7 +411,8 @@ function render({ model, el }) {
       caption.textContent = text;
       caption.classList.toggle("lw-problem", failed);
       place.hidden = failed;
-      preview.scrollIntoView({ block: "nearest" });
+      if (panes.clientWidth < NARROW) preview.scrollIntoView({ block: "nearest" });
+      else detail.scrollTop += preview.getBoundingClientRect().top - detail.getBoundingClientRect().top;
     };
     ask(
       { kind: "act", act: name, key },
