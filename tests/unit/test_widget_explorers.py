@@ -6,6 +6,7 @@ import threading
 import pytest
 
 import lakehouse
+from lakehouse.errors import LakeClosed, LakeReadOnly, SnapshotNotFound
 from lakehouse.observer.model import Event, Problem
 from lakehouse.workflow.model import Workflow
 from lakehouse.workflow.modes import Sql
@@ -272,6 +273,7 @@ def test_events_are_listed_and_opened(monitor, lake):
         {"kind": "list", "request": 1, "count": 1, "values": {"Search": 1, "Workflow": 1}},
         {"kind": "open", "request": 1},
         {"kind": "open", "request": 1, "key": ""},
+        {"kind": "open", "request": 1, "key": "table:\udfff"},
         {"kind": "open", "request": 1, "key": ["table:flights"]},
         {"kind": "open", "request": 1, "key": "sql:DROP TABLE flights"},
         {"kind": "open", "request": 1, "key": "snapshot:1 OR 1=1"},
@@ -294,6 +296,7 @@ def test_a_value_is_a_value_of_its_control(catalog, traces, monitor):
     for widget, values in (
         (catalog, {"Search": None}),
         (catalog, {"As of": 7}),
+        (catalog, {"As of": "\ud800"}),
         (catalog, {"Search": "x" * 1_001}),
         (traces, {"Retired too": "yes"}),
         (monitor, {"Failures only": 1}),
@@ -348,6 +351,39 @@ def test_a_slow_question_keeps_no_other_waiting_and_of_those_that_wait_the_newes
     assert len(widget._waiting) <= 100
     assert threading.active_count() < 60
     going.set()
+
+
+def test_an_answer_that_cannot_be_sent_is_an_error_and_the_next_one_is(lake):
+    widget, answered, came = PathwayExplorer(lake), [], threading.Event()
+
+    def send(content, buffers=None):
+        if content["request"] == 1 and content["kind"] != "error":
+            raise UnicodeEncodeError("utf-8", "x", 0, 1, "no")
+        answered.append((content["request"], content["kind"]))
+        if len(answered) == 2:
+            came.set()
+
+    widget.send = send
+    widget._heard(None, {"kind": "list", "request": 1, "count": 1}, None)
+    widget._heard(None, {"kind": "open", "request": 2, "key": "trace:none"}, None)
+    assert came.wait(20)
+    assert sorted(answered) == [(1, "error"), (2, "error")]
+
+
+def test_a_lake_at_a_snapshot_is_read_only_and_goes_with_the_lake(tmp_path):
+    with lakehouse.open(tmp_path / "lake") as lake:
+        lake.sql("CREATE TABLE a AS SELECT 1 AS x")
+        then = lake.at(0)
+        assert (then.snapshot, then.read_only, then.catalog.tables()) == (0, True, [])
+        assert lake.at(lake.catalog.current_snapshot().time).catalog.table("a").row_count == 1
+        with pytest.raises(LakeReadOnly):
+            then.sql("CREATE TABLE b AS SELECT 1 AS x")
+        with pytest.raises(SnapshotNotFound):
+            lake.at("never")
+    with pytest.raises(LakeClosed):
+        then.sql("SELECT 1")
+    with pytest.raises(LakeClosed):
+        lake.at(0)
 
 
 def test_where_no_widget_lives_a_table_stands_for_it(catalog, traces, monitor, lake):

@@ -44,7 +44,7 @@ _SUGGESTED = 50  # snapshots
 class CatalogBrowser(Explorer):
     """Schemas, tables, views and snapshots of a lake, as they are or as they were at a snapshot.
 
-    It reads only, so it may be given to viewers; previews are the only rows it shows.
+    It reads only, and takes no SQL from the page, so it may be given to viewers who may see the lake.
 
     Args:
         lake: the lake, which may be read-only or pinned. Of one behind a server (`lakehouse.connect`) the present.

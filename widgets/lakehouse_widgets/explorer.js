@@ -105,28 +105,43 @@ function render({ model, el }) {
 
   // The tree
 
-  function load(node, count = PAGE) {
+  function load(node, count = PAGE, quiet = false) {
     const lane = `list ${node.item?.key ?? ""}`;
-    node.state = "loading";
+    if (!quiet) node.state = "loading";
     ask(
       { kind: "list", under: node.item?.key ?? null, after: null, count },
       lane,
       (content) => {
-        const before = new Map((node.kids ?? []).map((kid) => [kid.item.key, kid]));
-        node.kids = content.items.map((item) => {
-          const kid = before.get(item.key) ?? { open: item.opened, kids: null };
-          return Object.assign(kid, { item, level: node.level + 1, parent: node });
-        });
-        listed(node, content);
+        const told = JSON.stringify([content.items, content.next, content.total]);
+        if (told !== node.told || node.state !== "ready") {
+          const before = new Map((node.kids ?? []).map((kid) => [kid.item.key, kid]));
+          node.kids = content.items.map((item) => {
+            const kid = before.get(item.key) ?? { open: item.opened, kids: null };
+            return Object.assign(kid, { item, level: node.level + 1, parent: node });
+          });
+          node.told = told;
+          listed(node, content);
+        }
+        if (node === root) about(content);
       },
       (problem) => {
         node.state = "error";
-        if (node === root) node.kids = [];
+        if (node === root && !quiet) node.kids = [];
+        if (node === root && root.again) listing = setTimeout(fresh, root.again * 1000);
         draw();
         tell(problem, lane, () => load(node, count));
       },
     );
-    draw();
+    if (!quiet) draw();
+  }
+
+  function about(content) {
+    // What is said of the whole, and when to look again.
+    if (said.textContent !== content.said) said.textContent = content.said;
+    suggest(content.suggested ?? {});
+    clearTimeout(listing);
+    root.again = content.again;
+    if (content.again) listing = setTimeout(fresh, content.again * 1000);
   }
 
   function more(node) {
@@ -153,20 +168,15 @@ function render({ model, el }) {
   function listed(node, content) {
     Object.assign(node, { next: content.next, total: content.total, state: "ready" });
     for (const kid of node.kids) if (kid.item.group && kid.open && kid.kids === null) load(kid);
-    if (node === root) {
-      said.textContent = content.said;
-      suggest(content.suggested ?? {});
-      clearTimeout(listing);
-      if (content.again) listing = setTimeout(() => fresh(content.again), content.again * 1000);
-    }
     draw();
   }
 
-  function fresh(seconds) {
+  function fresh() {
     // What runs is looked at again while somebody may be looking.
+    clearTimeout(listing);
     if (gone) return;
-    if (document.hidden || !el.isConnected) listing = setTimeout(() => fresh(seconds), 1000);
-    else for (const node of [root, ...(root.kids ?? []).filter((kid) => kid.open)]) load(node, Math.min(MOST, Math.max(PAGE, node.kids?.length ?? 0)));
+    if (document.hidden || !el.isConnected) listing = setTimeout(fresh, 1000);
+    else for (const node of [root, ...(root.kids ?? []).filter((kid) => kid.open)]) load(node, Math.min(MOST, Math.max(PAGE, node.kids?.length ?? 0)), true);
   }
 
   function visible(node, found = []) {

@@ -10,6 +10,7 @@ be done that the widget has a name for. Keys are names of things; there is no SQ
 from __future__ import annotations
 
 import html
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +38,7 @@ _VALUE_CHARACTERS = 1_000
 _WORKERS = 4  # questions answered at once: a slow one does not keep the others waiting
 _WAITING = 100
 _FALLBACK_ROWS = 50
+_SURROGATE = re.compile(r"[\ud800-\udfff]")  # JSON can say them, and nothing takes them
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Words(Filter):
     """Whether it counts while it is typed."""
 
     def read(self, value: Any) -> str:
-        if not isinstance(value, str) or len(value) > _VALUE_CHARACTERS:
+        if not isinstance(value, str) or len(value) > _VALUE_CHARACTERS or _SURROGATE.search(value):
             raise self.refused()
         return value.strip()
 
@@ -213,7 +215,12 @@ class Explorer(anywidget.AnyWidget):  # type: ignore[misc]
                     self._working -= 1
                     return
                 _, content = self._waiting.popitem(last=False)
-            self.send(self.answer(content))
+            answer = self.answer(content)
+            try:
+                self.send(answer)
+            except Exception:  # what cannot be sent must not end who answers
+                told = {"message": "the answer could not be sent", "hint": None, "code": "internal"}
+                self.send({"kind": "error", "request": answer["request"], **told})
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         found = super()._repr_mimebundle_(**kwargs)
@@ -227,6 +234,8 @@ class Explorer(anywidget.AnyWidget):  # type: ignore[misc]
             caption, rows = self.overview()
         except LakehouseError as error:
             return f"<p>{html.escape(str(error))}</p>"
+        except Exception:
+            return "<p>this could not be read</p>"
         head = "".join(f'<th scope="col" style="text-align:left">{html.escape(name)}</th>' for name in self.fallback)
         body = "".join(
             "<tr>" + "".join(f'<td style="text-align:left">{html.escape(cut(cell))}</td>' for cell in row) + "</tr>"
@@ -312,14 +321,16 @@ def sliced(
     """A page of things that are all here; `item` makes an entry of one."""
     first = place_of(after)
     last = first + count
-    return Listed([item(one) for one in things[first:last]], str(last) if last < len(things) else None, len(things), **more)
+    return Listed(
+        [item(one) for one in things[first:last]], str(last) if last < len(things) else None, len(things), **more
+    )
 
 
 def _text(content: Mapping[str, Any], name: str, *, optional: bool = False) -> str | None:
     value = content.get(name)
     if value is None and optional:
         return None
-    if not isinstance(value, str) or not value or len(value) > _KEY_CHARACTERS:
+    if not isinstance(value, str) or not value or len(value) > _KEY_CHARACTERS or _SURROGATE.search(value):
         raise MessageInvalid(f"'{name}' is a text of at most {_KEY_CHARACTERS:,} characters")
     return value
 

@@ -36,7 +36,7 @@ _NEWEST = 50
 class PathwayExplorer(Explorer):
     """The traces of a lake: searched by words, kind and tags, each with its versions and the pathway it stands in.
 
-    It reads only, so it may be given to viewers. Retired traces are shown when they are asked for.
+    It reads only, so it may be given to viewers who may see the lake. Retired traces are shown when they are asked for.
 
     Args:
         lake: the lake, or one behind a server (`lakehouse.connect`).
@@ -119,7 +119,9 @@ class PathwayExplorer(Explorer):
             )
         ]
         if trace.tags:
-            parts.append(buttons(*({"label": f"Tag {tag}", "set": {_TAGS: tag, _SEARCH: ""}} for tag in trace.tags)))
+            parts.append(
+                buttons(*({"label": f"All tagged {tag}", "set": {_TAGS: tag, _SEARCH: ""}} for tag in trace.tags))
+            )
         parts += [*_analysis(content), text("Content", _json(content), code=True)]
         parts += self._pathway(uid)
         if trace.version > 1:

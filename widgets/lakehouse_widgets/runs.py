@@ -43,7 +43,7 @@ _ORDER = {"failed": 0, "timeout": 0, "interrupted": 0, "cancelled": 1, "running"
 class RunMonitor(Explorer):
     """Runs of workflows, those that failed first, each with its nodes and their errors; and the events of the lake.
 
-    It looks again by itself, more often while something runs. It reads only, so it may be given to viewers.
+    It looks again by itself, more often while something runs. It reads only; parameters and what nodes printed are shown as they are.
 
     Args:
         lake: the lake, or one behind a server (`lakehouse.connect`).
@@ -128,7 +128,10 @@ class RunMonitor(Explorer):
         if node not in found.nodes:
             raise MessageInvalid("the run has no such node")
         event = found.events.get(node)
-        parts = [facts(("Run", found.id), ("Workflow", found.workflow), ("Mode", found.nodes[node]))]
+        parts = [
+            facts(("Run", found.id), ("Workflow", found.workflow), ("Mode", found.nodes[node])),
+            buttons({"label": "The whole run", "open": f"run:{run}"}),
+        ]
         if event is not None:
             parts += _told(event)
         earlier = [one for one in found.attempts if one.node == node]
@@ -138,7 +141,6 @@ class RunMonitor(Explorer):
         printed = getattr(self._lake.workflows, "printed", None)  # a server does not tell it
         if printed is not None and (lines := printed(run, node)):
             parts.append(text("Printed", lines, code=True, end=True))
-        parts.append(buttons({"label": "The whole run", "open": f"run:{run}"}))
         return Opened(node, parts, again=_LIVE if found.status == "running" else None)
 
     def _event(self, place: str, id: str) -> Opened:
