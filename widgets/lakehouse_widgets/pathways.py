@@ -14,6 +14,7 @@ from lakehouse_widgets.explorer import (
     Opened,
     Words,
     buttons,
+    counted,
     cut,
     facts,
     link,
@@ -75,7 +76,7 @@ class PathwayExplorer(Explorer):
         return Listed(
             [_item(trace) for trace in traces],
             page.next_cursor,
-            said=f"{counts.traces:,} traces{retired}; {order}",
+            said=f"{counted(counts.traces, 'trace')}{retired}; {order}",
             suggested={
                 _KIND: sorted({trace.kind for trace in traces if trace.kind}),
                 _TAGS: sorted({tag for trace in traces for tag in trace.tags}),
@@ -98,7 +99,7 @@ class PathwayExplorer(Explorer):
             (_title(one.trace.content), one.trace.kind, ", ".join(one.trace.tags), one.trace.updated_at)
             for one in found
         ]
-        return f"{counts.traces:,} traces, {counts.retired:,} retired", list(rows)
+        return f"{counted(counts.traces, 'trace')}, {counts.retired:,} retired", list(rows)
 
     def _trace(self, uid: str) -> Opened:
         trace = self._memory.get(uid)
