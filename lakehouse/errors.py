@@ -7,6 +7,7 @@
     │   ├── Forbidden          a scope or an address that is not enough
     │   ├── TooManyAttempts    wrong tokens from one address
     │   └── BindRefused        a server that would be open to others
+    ├── ArgumentInvalid        an argument of another type than the call takes
     ├── RequestInvalid         a request over HTTP that cannot be read
     │   ├── MediaTypeUnsupported
     │   ├── RangeInvalid       behind the end of the object
@@ -103,6 +104,12 @@ class ConfigError(LakehouseError):
     """A setting is unknown or has the wrong type; names where it stands and what was expected."""
 
     code = "config_invalid"
+
+
+class ArgumentInvalid(LakehouseError):
+    """An argument is not of the type that the call takes; names it."""
+
+    code = "argument_invalid"
 
 
 class AccessError(LakehouseError):

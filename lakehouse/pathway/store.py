@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
+from lakehouse.arguments import arguments_told
 from lakehouse.errors import (
     AlreadyExists,
     Conflict,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _BULK = 5000
 
 
+@arguments_told
 class Pathway(Memory):
     """Traces in a journal that any number of processes share; every one that was acknowledged is on the disk.
 
@@ -132,7 +134,7 @@ class Pathway(Memory):
         uids: list[str] = []
         batch: list[Draft] = []
         named: list[str] = []
-        for item in _listed(items):
+        for item in items:
             mapping = type(item) is dict or isinstance(item, Mapping)
             if not mapping or "content" not in item or not _ADD.issuperset(item):
                 raise TraceInvalid(f"{item!r:.100} is not what add takes", hint=f"a mapping with {', '.join(_ADD)}")
@@ -349,12 +351,6 @@ class Pathway(Memory):
             if named:
                 self._names.added(named, end)
         return uids
-
-
-def _listed(items: Any) -> Iterable[Any]:
-    if isinstance(items, Iterable) and not isinstance(items, str | bytes | Mapping):
-        return items
-    raise TraceInvalid(f"add_many takes a list of traces, not {items!r:.100}", hint=f"mappings with {', '.join(_ADD)}")
 
 
 _ADD = frozenset({"content", "kind", "tags", "scope", "uid"})

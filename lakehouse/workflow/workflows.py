@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lakehouse.arguments import arguments_told
 from lakehouse.catalog.names import nearest
 from lakehouse.durable import make_folder
 from lakehouse.errors import LakehouseError, LakeReadOnly, WorkflowBusy, WorkflowError, WorkflowNotFound
@@ -61,6 +62,7 @@ class Handle:
         return repr(self.state())
 
 
+@arguments_told
 class Workflows:
     """The workflows of one lake.
 
