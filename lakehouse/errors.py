@@ -13,6 +13,7 @@
     │   ├── RangeInvalid       behind the end of the object
     │   ├── NotAcceptable      no format that was asked for can be given
     │   └── KeyReused          an Idempotency-Key that stands for another request
+    ├── TooManyListeners       all places of those who listen to events are taken
     ├── LakeError              the lake folder itself
     │   ├── LakeUnusable       a file, not writable, not a lake
     │   ├── LakeTooNew         written by a newer version
@@ -177,6 +178,13 @@ class KeyReused(RequestInvalid):
 
     code = "idempotency_key_reused"
     status = 422
+
+
+class TooManyListeners(LakehouseError):
+    """As many listen to the events of a server as `observer.listeners` says."""
+
+    code = "too_many_listeners"
+    status = 503
 
 
 class LakeError(LakehouseError):

@@ -142,6 +142,7 @@ class Running:
                 future = Future()
                 future.set_exception(error)
             self._flying[future] = (name, began, mark)
+            self._tell_begun(name, began)
 
     def _task(self, name: str) -> Task:
         node = self.workflow.nodes[name]
@@ -198,6 +199,7 @@ class Running:
             self.journal.append(Attempt(event=event, wait=pause))
             self.run.attempts.append(event)
             heapq.heappush(self._later, (time.monotonic() + pause, name))
+            self._tell_begun(name, None, f"attempt {event.attempt} {_how(event)}; the next one in {pause:.0f} s")
             return
         event = self._report(event)
         if event.success:
@@ -243,9 +245,22 @@ class Running:
         self.lake.observer.record_many(events)
 
     def _tell(self, event: Event) -> None:
-        if self.progress is not None:
+        self._show(self.progress, event)
+
+    def _tell_begun(self, name: str, began: datetime | None, reason: str | None = None) -> None:
+        """Tell who watches that a node has begun, or waits for its next attempt."""
+        if (begun := getattr(self.progress, "begun", None)) is not None:
+            mode, attempt = self.workflow.nodes[name].mode, self._number(name)
+            event = Event(
+                run=self.run.id, workflow=self.run.workflow, node=name, mode=mode, status="started",
+                started=began, attempt=attempt, reason=reason, principal=self.run.principal,
+            )  # fmt: skip
+            self._show(begun, event)
+
+    def _show(self, progress: Progress | None, event: Event) -> None:
+        if progress is not None:
             try:
-                self.progress(event)
+                progress(event)
             except Exception:  # of any kind: who only watches never stops the work
                 log.exception("the progress of run %s cannot be shown", self.run.id)
                 self.progress = None

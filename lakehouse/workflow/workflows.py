@@ -165,7 +165,8 @@ class Workflows:
                 `processes`; `dask`, or `dask:tcp://HOST:PORT`; or any executor as of `concurrent.futures`.
             workers: nodes that run at once; None: as the workflow or the settings say.
             force: run nodes also when nothing has changed.
-            progress: called with the event of each node.
+            progress: called with the event of each node as it ends; if it has a method `begun`, that is called with
+                an event of status `started` as each attempt begins, or waits for its time, which is its reason.
             principal: who runs it.
             check: raise RunFailed unless all is done; else look at the answer.
 
