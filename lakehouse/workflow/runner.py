@@ -158,7 +158,7 @@ class Running:
             run=self.run.id,
             attempt=self._number(name),
             params=dict(self.run.params),
-            since=self.run.snapshot,
+            since=self.run.since.get(name, self.run.snapshot),
             pin=self.run.pin,
             made=tuple(dict.fromkeys(made)),
             again=self._tries[name] > 1 or name in self.again,
