@@ -7,10 +7,11 @@ import logging
 import os
 import random
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -367,12 +368,27 @@ class Running:
             executor, modules = self.executor, tuple(self.warm._modules)
             yield lambda task: executor.submit(attempt_here, encoded(task), modules)
             return
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="lakehouse-node") as threads:
+        try:
+            yield self._threaded
+        finally:
+            wait(self._flying)
+            self.warm.rest()
+
+    def _threaded(self, task: Task) -> Future[Any]:
+        """Attempt a task in a thread that keeps no interpreter from its end, as those of a pool would.
+
+        A process that ends without waiting for its run leaves it interrupted, and its nodes end with it.
+        """
+        future: Future[Any] = Future()
+
+        def work() -> None:
             try:
-                yield lambda task: threads.submit(attempt, task, self.warm)
-            finally:
-                threads.shutdown(wait=True)
-                self.warm.rest()
+                future.set_result(attempt(task, self.warm))
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=work, name=f"lakehouse-node-{task.node}", daemon=True).start()
+        return future
 
 
 def _how(event: Event) -> str:

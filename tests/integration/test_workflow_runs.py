@@ -279,6 +279,26 @@ def test_resumed_as_it_began_or_by_the_file_as_it_is_now(shared, tmp_path):
     assert statuses(lake.workflows.resume(failed.id)) == statuses(done)
 
 
+def test_a_process_that_ends_does_not_wait_for_a_run_in_the_background(shared, child, tmp_path):
+    lake, folder = shared
+    pids = tmp_path / "pids"
+    other = child(
+        "import sys, lakehouse; from lakehouse.workflow.model import Workflow; from lakehouse.workflow.modes import Python\n"
+        "sys.path.insert(0, args[1]); nodes = {'long': Python(call='h7work:sleep', args={'path': args[2]})}\n"
+        "lake = lakehouse.open(args[0])\n"
+        "say(lake.workflows.start(Workflow(name='left', nodes=nodes, folder=args[1])).id)",
+        lake.path,
+        folder,
+        pids,
+    )
+    left = other.hear()
+    other.process.wait(60)  # the node would take ten minutes
+    assert lake.workflows.get(left).status == "interrupted"
+    text = pids.read_text() if pids.exists() else ""
+    nodes = [int(pid) for pid in text.split()] if text.endswith("\n") else []
+    until(lambda: not any(map(alive, nodes)))
+
+
 def test_cancelled_from_another_process_and_resumed(shared, child, tmp_path):
     lake, folder = shared
     pids = tmp_path / "pids"
