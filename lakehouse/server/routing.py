@@ -76,7 +76,7 @@ class Answer(Generic[T]):
     """Written as JSON; unused when there are chunks."""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
-    chunks: Iterator[bytes] | None = None
+    chunks: Iterator[bytes | memoryview] | None = None
     """A body that is written as it is made; its type stands in the headers."""
     live: AsyncIterator[bytes] | None = None
     """A body without an end, on the event loop: while it has nothing to say, no thread waits for it."""

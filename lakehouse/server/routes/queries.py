@@ -172,7 +172,7 @@ def _answer(kind: str, asked: Asked, rows: Rows) -> Answer[None]:
     return Answer(None, 200, headers, _watched(asked, rows, chain([start], pieces)))
 
 
-def _watched(asked: Asked, rows: Rows, pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _watched(asked: Asked, rows: Rows, pieces: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
     """The pieces; however they end, the worker is given back and it is written down."""
     try:
         yield from pieces
