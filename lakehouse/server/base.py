@@ -266,8 +266,8 @@ class Handler(JupyterHandler):
             return
         for name, value in answer.headers.items():
             self.set_header(name, value)
-        if answer.status in (204, 304):
-            await self.finish()
+        if answer.status in (204, 304) or answer.content is not None:
+            await self.finish(answer.content)
             return
         self.set_header("Content-Type", "application/json")
         await self.finish(await self.service.run(partial(encoded, answer.value)))

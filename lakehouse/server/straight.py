@@ -15,6 +15,8 @@ from typing import Any
 
 from tornado.iostream import IOStream, StreamClosedError
 
+from lakehouse.query.sandbox.wire import unsent
+
 Piece = bytes | memoryview
 _TURN = 0.25  # seconds that one body may have a thread, while others may wait for one
 _WAIT = 0.05  # seconds of these that may pass with waiting for the reader
@@ -69,12 +71,7 @@ class Straight:
             count = self._socket.sendmsg(parts)
         except BlockingIOError:
             return parts
-        left = []
-        for part in parts:
-            if count < len(part):
-                left.append(part[count:])
-            count = max(0, count - len(part))
-        return left
+        return unsent(parts, count)
 
     def _ready(self, seconds: float) -> bool:
         poll = select.poll()
