@@ -72,6 +72,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc]
         self._asked = self._shown = 0
         self._lock, self._working = threading.Lock(), False
         super().__init__([self.controls, *(self._row(row) for row in rows)])
+        self.add_class("lw-board")
         self.refresh(wait=True)
 
     def __getitem__(self, name: str) -> Panel:

@@ -135,7 +135,7 @@ class Figure(Panel):
         sql: gives what is drawn.
         spec: in Vega-Lite, without its data: mark, encoding and so on (of an Altair chart: `chart.to_dict()`). The
             rows are drawn as they are, five thousand of them at most. None: `Result.plot` reduces and draws them.
-        width: of the drawing in pixels; it is made smaller where there is less room.
+        width: of the drawing in pixels; it is scaled to the room there is.
         height: of the drawing in pixels.
         finding: gives a better title: what the rows say.
         **options: what `Result.plot` takes, without a spec.
@@ -149,8 +149,8 @@ class Figure(Panel):
         sql: str,
         spec: Mapping[str, Any] | None = None,
         *,
-        width: int = 520,
-        height: int = 240,
+        width: int = 440,
+        height: int = 220,
         finding: Finding | None = None,
         **options: Any,
     ) -> None:
