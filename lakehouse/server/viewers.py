@@ -19,8 +19,8 @@ from voila.static_file_handler import MultiStaticFileHandler, TemplateStaticFile
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler, read_header_from_binary_message
 
 from lakehouse.errors import LakehouseError
-from lakehouse.server import viewpages
-from lakehouse.server.stage import Stage
+from lakehouse.server import assets, viewpages
+from lakehouse.server.stage import Stage, Viewer
 from lakehouse.server.viewing import Door, Login, Logout, Plain, give_pass
 
 _KEPT = (MultiStaticFileHandler, TemplateStaticFileHandler, ThemesHandler, FileFindHandler)
@@ -42,6 +42,7 @@ def routes(voilas: list[Any], door: Door, stage: Stage) -> list[Any]:
         (f"/api/kernels/{_kernel_id_regex}", Model, ours),
         (f"/api/kernels/{_kernel_id_regex}/channels", Channels, ours),
         (f"/voila/api/shutdown/{_kernel_id_regex}", Leave, ours),
+        *assets.routes(voilas),
         *(one for one in voilas if issubclass(one[1], _KEPT)),
         ("/.*", Missing),
     ]
@@ -80,12 +81,18 @@ class Show(JupyterHandler):
         except LakehouseError as error:
             self._refuse(404, f"{error.message[:1].upper()}{error.message[1:]}.")
             return
-        if self.stage.full:
-            self._refuse(503, f"{self.stage.most} pages are open, which is the most. Try again in a few minutes.")
+        address, given = self.door.address(self.request), ""
+        name = self.door.viewer(self.request)
+        if name is not None:
+            viewer = Viewer(name, address, known=True)
+        else:  # who needs no pass, or has a token, still needs a name for the kernel to belong to
+            new, given = self.door.new()
+            viewer = Viewer(new, address, known=False)
+        why = await self.stage.refusal(viewer)
+        if why is not None:
+            self._refuse(503, why)
             return
-        viewer = self.door.viewer(self.request)
-        if viewer is None:  # who needs no pass, or has a token, still needs a name for the kernel to belong to
-            viewer, given = self.door.new()
+        if given:
             give_pass(self, given)
         making, made, _ = await self.stage.take(file, viewer)
         self.set_header("Content-Type", "text/html; charset=utf-8")
