@@ -82,9 +82,9 @@ class Show(JupyterHandler):
             self._refuse(404, f"{error.message[:1].upper()}{error.message[1:]}.")
             return
         address, given = self.door.address(self.request), ""
-        name = self.door.viewer(self.request)
-        if name is not None:
-            viewer = Viewer(name, address, known=True)
+        who = self.door.viewer(self.request)
+        if who is not None:
+            viewer = Viewer(who, address, known=True)
         else:  # who needs no pass, or has a token, still needs a name for the kernel to belong to
             new, given = self.door.new()
             viewer = Viewer(new, address, known=False)

@@ -16,6 +16,7 @@ from lakehouse import LakehouseError
 from lakehouse_widgets.filters import Filter
 from lakehouse_widgets.pages import MessageInvalid
 from lakehouse_widgets.panels import Panel
+from lakehouse_widgets.still import still
 
 if TYPE_CHECKING:
     from lakehouse import Lakehouse, Result
@@ -69,6 +70,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc]
             panel._dashboard = self
         self.controls = Controls(title=title, filters=[one.described() for one in filters], values=self._shown_values())
         self.controls.on_msg(self._heard)
+        self.rows = [list(row) for row in rows]
         self._asked = self._shown = 0
         self._lock, self._working = threading.Lock(), False
         super().__init__([self.controls, *(self._row(row) for row in rows)])
@@ -111,6 +113,9 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc]
             self._work()
         else:
             threading.Thread(target=self._work, name="lakehouse-dashboard", daemon=True).start()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        return {**super()._repr_mimebundle_(**kwargs), "text/html": still(self)}
 
     def _work(self) -> None:
         while True:

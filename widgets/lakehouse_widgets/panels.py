@@ -53,6 +53,8 @@ class Panel:
     kind = "head"
     basis = 320
     """The width in pixels under which the next panel goes below."""
+    below = 0
+    """The height in pixels of what stands under the card."""
 
     def __init__(self, name: str, sql: str, *, finding: Finding | None = None) -> None:
         self.name = name
@@ -183,11 +185,11 @@ class Rows(Panel):
         super().__init__(name, sql, finding=finding)
         self.widget = ipywidgets.VBox([self.card])
         self.grid: Grid | None = None
-        self._height = height
+        self.below = height
 
     def show(self, result: Result) -> str:
         if self.grid is None:
-            self.grid = Grid(result, height=self._height)
+            self.grid = Grid(result, height=self.below)
             self.widget.children = [self.card, self.grid]
         else:
             self.grid.show(result)
