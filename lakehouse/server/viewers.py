@@ -15,6 +15,7 @@ from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebso
 from jupyter_server.services.kernels.handlers import _kernel_id_regex
 from jupyterlab_server.themes_handler import ThemesHandler
 from tornado import web
+from tornado.iostream import StreamClosedError
 from voila.static_file_handler import MultiStaticFileHandler, TemplateStaticFileHandler
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler, read_header_from_binary_message
 
@@ -94,9 +95,15 @@ class Show(JupyterHandler):
             return
         if given:
             give_pass(self, given)
-        making, made, _ = await self.stage.take(file, viewer)
+        making, made, kernel = await self.stage.take(file, viewer)
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.set_header("Cache-Control", "no-store")
+        try:
+            await self._send(making, made)
+        except StreamClosedError:  # the viewer has gone before the page was there
+            await self.stage.give_back(kernel)
+
+    async def _send(self, making: Any, made: list[str]) -> None:
         sent = len(made)
         self.write("".join(made[:sent]))
         await self.flush()

@@ -55,7 +55,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(place, tmp_path_factory):
-    words = ["lakehouse.cli", "--lake", str(place), "dashboards", "--viewers=4", "--each=2"]
+    words = ["lakehouse.cli", "--lake", str(place), "dashboards", "--viewers=9", "--each=2"]
     started = Server(tmp_path_factory.mktemp("server"), words, TOKENS)
     yield started.ready()
     started.stop()
@@ -89,8 +89,10 @@ def visit(browser, **look):
             route.abort()
 
     context.route("**/*", route)
-    yield context.new_page()
-    context.close()
+    try:
+        yield context.new_page()
+    finally:
+        context.close()
     assert outside == []
 
 
@@ -208,7 +210,11 @@ def test_what_is_refused_says_so(server, browser, shots):
         assert sorted(cards.all_inner_texts()) == ["Broken", "Flights from New York, 2013"]
         accessible(page)
         page.screenshot(path=shots / "index.png")
-        for name, said in (("hidden", "is not published"), ("moving", "was changed since"), ("nothing", "not published")):
+        for name, said in (
+            ("hidden", "is not published"),
+            ("moving", "was changed since"),
+            ("nothing", "not published"),
+        ):
             answer = page.goto(f"{server.url}/voila/render/{name}.ipynb")
             assert answer.status == 404
             page.get_by_text(said).wait_for()
