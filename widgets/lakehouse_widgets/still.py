@@ -23,7 +23,7 @@ def still(dashboard: Dashboard) -> str:
     controls = dashboard.controls
     title = f"<h2>{escape(controls.title)}</h2>" if controls.title else ""
     filters = "".join(_filter(one, controls.values[one["name"]]) for one in controls.filters)
-    rows = "".join(f'<div class="lw-row">{"".join(map(_card, row))}</div>' for row in dashboard.rows)
+    rows = "".join(f'<div class="lw-line">{"".join(map(_card, row))}</div>' for row in dashboard.rows)
     return (
         f'<style>{style}</style><div class="lw-still"><div class="lw-dashboard">{title}'
         f'<div class="lw-filters">{filters}</div></div>{rows}</div>'
