@@ -295,7 +295,7 @@ class Result:
             return None  # the one line of __repr__ says it
         head = "".join(
             f'<th style="text-align:{_align(kind)}">{html.escape(name)}<br>'
-            f'<small style="font-weight:normal;opacity:.6">{html.escape(kind.lower())}</small></th>'
+            f'<small style="font-weight:normal;opacity:.8">{html.escape(kind.lower())}</small></th>'
             for name, kind in zip(self.columns, self.types, strict=True)
         )
         body = "".join(

@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lakehouse_widgets.chart import Chart
-    from lakehouse_widgets.dashboard import Dashboard, Figure, Number, Rows
+    from lakehouse_widgets.dashboard import Dashboard
     from lakehouse_widgets.filters import DateRange, MultiSelect, Range, Select
     from lakehouse_widgets.grid import Grid
+    from lakehouse_widgets.panels import Figure, Number, Rows
     from lakehouse_widgets.showing import load_ipython_extension, unload_ipython_extension
 
 _LAZY = {
     "Chart": "lakehouse_widgets.chart",
     "Dashboard": "lakehouse_widgets.dashboard",
     "DateRange": "lakehouse_widgets.filters",
-    "Figure": "lakehouse_widgets.dashboard",
+    "Figure": "lakehouse_widgets.panels",
     "Grid": "lakehouse_widgets.grid",
     "MultiSelect": "lakehouse_widgets.filters",
-    "Number": "lakehouse_widgets.dashboard",
+    "Number": "lakehouse_widgets.panels",
     "Range": "lakehouse_widgets.filters",
-    "Rows": "lakehouse_widgets.dashboard",
+    "Rows": "lakehouse_widgets.panels",
     "Select": "lakehouse_widgets.filters",
     "load_ipython_extension": "lakehouse_widgets.showing",
     "unload_ipython_extension": "lakehouse_widgets.showing",
