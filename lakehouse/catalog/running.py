@@ -44,7 +44,10 @@ class Running:
     @property
     def progress(self) -> float | None:
         """Percent that is done, as DuckDB guesses; None when it does not."""
-        percent = self.connection.query_progress()
+        try:
+            percent = self.connection.query_progress()
+        except duckdb.Error:
+            return None  # it has just ended
         return percent if percent >= 0 else None
 
 

@@ -133,6 +133,11 @@ class Result:
         """The DuckDB types of the columns."""
         return list(self._page.types)
 
+    @property
+    def complete(self) -> bool:
+        """Whether all rows are here; else they are read again when they are asked for."""
+        return self._source is None
+
     def __len__(self) -> int:
         if self._count is None:
             assert self._source is not None

@@ -191,7 +191,7 @@ def test_what_a_grid_keeps_on_disk_has_the_limit_of_the_lake(large, monkeypatch)
     assert ask(grid, first=7, count=1)["rows"][0][0] == "7"  # the rows as they came are there all the same
     monkeypatch.setattr(result._database, "max_temp_size", loaded * 20)
     assert ask(grid, sort=by_s)["total"] == 300_000
-    grid.close()
+    grid._pages.rest()
     monkeypatch.setattr(result._database, "max_temp_size", 300_000)
     assert ask(grid)["code"] == "no_room"
     assert list(folder.glob("grid-*")) == []

@@ -50,8 +50,7 @@ class Grid(anywidget.AnyWidget):  # type: ignore[misc]
         """Show the rows of another result."""
         self.result = result
         if before := getattr(self, "_pages", None):
-            before.wanted(View())
-            before.rest()
+            before.stop()
         self._pages = Pages(result)
         self.columns = [{"name": n, "type": t} for n, t in zip(self._pages.names, self._pages.types, strict=True)]
         self.snapshot = result.snapshot
@@ -80,7 +79,7 @@ class Grid(anywidget.AnyWidget):  # type: ignore[misc]
     def close(self) -> None:
         """Take the grid from the page and let go of its rows."""
         super().close()
-        self._pages.close()
+        self._pages.stop()
 
     def _heard(self, _: Any, content: Any, __: Any) -> None:
         # Rows of a large result take seconds to come at first: the kernel goes on meanwhile.

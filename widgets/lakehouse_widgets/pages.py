@@ -112,6 +112,7 @@ class Pages:
         self.types = result.types
         self._kept: _Kept | None = None
         self._making: View | None = None
+        self._stopped = False
         self._lock = threading.Lock()
 
     def page(self, view: View, first: int, count: int) -> tuple[int, list[tuple[str | None, ...]]]:
@@ -151,10 +152,12 @@ class Pages:
             hint="filter first, or write the result in the notebook: result.to_csv(path)",
         )
 
-    def close(self) -> None:
-        """Let go of the rows; another page reads them again."""
-        with self._lock:
-            self._let_go()
+    def stop(self) -> None:
+        """Read and order nothing more: nobody will look at these rows again."""
+        self._stopped = True
+        if self._making is not None and (kept := self._kept) is not None:
+            kept.connection.interrupt()
+        self.rest()
 
     def rest(self) -> None:
         """Let go of the rows, unless they are being read now."""
@@ -221,17 +224,19 @@ class Pages:
         import duckdb
 
         folder, limit = self._folder()
-        large = len(self._result) > IN_MEMORY_ROWS
+        large = not self._result.complete or len(self._result) > IN_MEMORY_ROWS
         config = {**_SETTINGS, "temp_directory": str(folder), "max_temp_directory_size": f"{limit}B"}
         connection = duckdb.connect(f"{folder}/rows.duckdb" if large else ":memory:", config=config)
         end = weakref.finalize(self, _end, connection, folder)  # a grid that is forgotten leaves nothing either
         kept = _Kept(connection, end, partial(_size, folder))
-        refused: list[NoRoom] = []
+        refused: list[LakehouseError] = []
 
         def watch() -> None:
             try:
+                if self._stopped:
+                    raise Overtaken("other rows are shown")
                 self._check_room(kept)
-            except NoRoom as error:
+            except LakehouseError as error:
                 refused.append(error)
                 raise
 
