@@ -41,6 +41,7 @@ SCRIPTS = (
     "reports",
     "server",
     "load",
+    "grid",
     "workflow",
     "workflow_kill",
 )

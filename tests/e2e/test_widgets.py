@@ -154,6 +154,8 @@ def check_panel(page, panel):
     for _ in range(len(" FROM trips t")):
         page.keyboard.press("ArrowLeft")
     page.keyboard.press("Tab")
+    page.locator(".ace_autocomplete", has_text="wheels").wait_for()
+    page.keyboard.press("Enter")
     page.wait_for_function(
         "document.querySelector('.lw-panel .ace_content').innerText.includes('t.wheels FROM trips t')"
     )

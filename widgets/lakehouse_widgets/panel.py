@@ -127,6 +127,8 @@ class QueryPanel(ipywidgets.VBox):  # type: ignore[misc]
 
     def close(self) -> None:
         """Stop what runs, and take the panel from the page."""
+        if "_lock" not in self.__dict__:
+            return  # it was refused, and is let go of
         self.cancel()
         self._queries.close()
         self._errands.close()
