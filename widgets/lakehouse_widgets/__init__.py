@@ -1,6 +1,6 @@
 """Notebook widgets for a lake; they use only the public names of `lakehouse`.
 
-`%load_ext lakehouse_widgets` makes `Grid` the display of every result.
+A result of more rows than a page shows itself as a `Grid`; `%load_ext lakehouse_widgets` makes it so for every result.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lakehouse_widgets.dashboard import Dashboard
     from lakehouse_widgets.filters import DateRange, MultiSelect, Range, Select
     from lakehouse_widgets.grid import Grid
+    from lakehouse_widgets.panel import QueryPanel
     from lakehouse_widgets.panels import Figure, Number, Rows
     from lakehouse_widgets.showing import load_ipython_extension, unload_ipython_extension
 
@@ -24,6 +25,7 @@ _LAZY = {
     "Grid": "lakehouse_widgets.grid",
     "MultiSelect": "lakehouse_widgets.filters",
     "Number": "lakehouse_widgets.panels",
+    "QueryPanel": "lakehouse_widgets.panel",
     "Range": "lakehouse_widgets.filters",
     "Rows": "lakehouse_widgets.panels",
     "Select": "lakehouse_widgets.filters",
@@ -39,6 +41,7 @@ __all__ = [
     "Grid",
     "MultiSelect",
     "Number",
+    "QueryPanel",
     "Range",
     "Rows",
     "Select",
