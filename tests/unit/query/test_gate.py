@@ -196,11 +196,6 @@ def test_the_query_that_a_pivot_takes_its_values_from_is_looked_at_by_itself(gat
     assert gate.read('WITH "y.csv" AS (SELECT 1 AS a) PIVOT "y.csv" ON a IN (1)').tables == ()
 
 
-def test_many_pivots_take_no_longer_than_their_text(gate):
-    many = ", ".join(["1 AS pivot"] * 15_000)
-    assert gate.read(f"SELECT {many} FROM (PIVOT orders ON customer)").tables == (("main", "orders"),)
-
-
 def test_changes_are_those_of_a_table_up_to_the_snapshot(gate):
     names = Names(gate.names.relations, gate.names.schemas, snapshot=7)
     looking = Gate(gate._parser, names)

@@ -60,10 +60,7 @@ def test_bytes_that_are_no_rows_are_refused():
 @pytest.mark.parametrize("kind", ["name", "zone"])
 def test_names_that_are_no_text_and_zones_that_are_not_there_are_refused(kind, nested):
     """Else whoever asks for the names, or for values, would meet them."""
-    if kind == "name":
-        field = pa.field("odd_one", pa.int64())
-    else:
-        field = pa.field("a", pa.timestamp("us", "odd_one"))
+    field = pa.field(*{"name": ("odd_one", pa.int64()), "zone": ("a", pa.timestamp("us", "odd_one"))}[kind])
     whole = pa.struct([field]) if nested else field.type
     raw = bytes(written(pa.record_batch([pa.nulls(2, whole)], schema=pa.schema([field.with_type(whole)]))))
     if kind == "name":
