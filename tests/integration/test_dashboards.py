@@ -68,7 +68,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(place, tmp_path_factory):
-    words = ["lakehouse.cli", "--lake", str(place), "dashboards", "--viewers=3"]
+    words = ["lakehouse.cli", "--lake", str(place), "dashboards", "--viewers=3", "--each=2"]
     started = Server(tmp_path_factory.mktemp("server"), words, TOKENS)
     yield started.ready()
     started.stop()
@@ -236,11 +236,17 @@ def test_an_error_in_a_notebook_is_told_without_a_traceback(viewer):
     viewer.post(f"/voila/api/shutdown/{kernel}")
 
 
-def test_a_full_house_says_so(viewer):
-    kernels = [opened(viewer)[1] for _ in range(3)]
+def test_a_full_house_says_so(server, viewer):
+    kernels = [opened(viewer)[1] for _ in range(2)]
     answer = viewer.get("/voila/render/probe.ipynb")
     assert answer.status_code == 503
-    assert "All places are taken" in answer.text
+    assert "You have 2 pages open" in answer.text
+    with httpx.Client(base_url=server.url, timeout=60, trust_env=False, headers=bearer(PRIMARY)) as other:
+        another = opened(other)[1]
+        answer = other.get("/voila/render/probe.ipynb", headers={"Cookie": ""})
+        assert answer.status_code == 503
+        assert "3 pages are open, which is the most" in answer.text
+        assert other.post(f"/voila/api/shutdown/{another}").status_code == 204
     for kernel in kernels:
         assert viewer.post(f"/voila/api/shutdown/{kernel}").status_code == 204
     assert viewer.post(f"/voila/api/shutdown/{kernels[0]}").status_code == 404

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 import lakehouse
-from lakehouse.errors import LakeReadOnly, ReportInvalid, RunNotFound
+from lakehouse.errors import LakehouseError, LakeReadOnly, ReportInvalid, RunNotFound
 
 LOOK = """
 print(lake.snapshot, lake.read_only, sorted(n for n in os.environ if 'TOKEN' in n or 'OTHER' in n))
@@ -239,7 +239,20 @@ def test_a_batch_runs_all_and_lists_them(lake):
     assert len(lake.reports.runs("probe")) == before
 
 
+def test_a_run_is_kept_when_it_cannot_be_printed(lake, monkeypatch):
+    monkeypatch.setattr("lakehouse.reports.page._CHROMIUM", ())
+    with pytest.raises(LakehouseError, match="needs Chromium"):
+        lake.reports.run("probe", {"label": "print"}, formats=("html", "pdf"))
+    (kept,) = [run for run in lake.reports.runs("probe", limit=1) if run.parameters["label"] == "print"]
+    assert (kept.status, sorted(kept.artefacts)) == ("ok", ["html", "notebook"])
+    again = lake.reports.run("probe", {"label": "print"})
+    assert (again.id, again.reused) == (kept.id, True)
+
+
 def test_what_cannot_be_is_refused(lake, place):
+    for seconds in (0, -1, float("nan")):
+        with pytest.raises(ReportInvalid, match="cannot end"):
+            lake.reports.run("probe", timeout=seconds)
     with pytest.raises(RunNotFound):
         lake.reports.get("probe--20000101T000000000000-abcdef")
     for id in ("", "x", "../../etc--x", "probe--/x"):
