@@ -127,6 +127,8 @@ class QuerySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A result up to this size is kept in memory; a larger one is read again when asked for."""
     progress: bool = True
     """Show progress for anything over two seconds."""
+    grid: bool = True
+    """Show results of more rows than a page as a grid, in notebooks with widgets."""
     history_rows: CountOrNone = 10_000
     """Queries kept in the history of the lake; 0 turns it off."""
     sandbox: Literal["full", "gate-only"] = "full"

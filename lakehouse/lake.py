@@ -252,6 +252,15 @@ class Lakehouse:
         """
         return diagnose(self.path, checksums=checksums, repair=repair)
 
+    def at(self, version: Version) -> Lakehouse:
+        """The whole lake as it was at a snapshot id, tagged snapshot or time, to read; this lake closes it.
+
+        Raises:
+            SnapshotNotFound: there is no such snapshot.
+        """
+        self._database.check_open()
+        return self._at(self.catalog.resolve(version))
+
     def running(self) -> list[Running]:
         """The queries under way in this process, oldest first."""
         return self._runner.running()
