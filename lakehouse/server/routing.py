@@ -211,3 +211,12 @@ def decoded_body(content: bytes, wanted: type[Any] | None) -> Any:
 def _known(wanted: Any) -> str | None:
     fields = getattr(wanted, "__struct_encode_fields__", None)
     return None if fields is None else f"known: {', '.join(fields) or 'nothing'}"
+
+
+def required(kind: type[Any]) -> tuple[str, ...]:
+    """The fields that a body must have; one that is no struct must be there."""
+    return (
+        tuple(one.name for one in msgspec.structs.fields(kind) if one.required)
+        if hasattr(kind, "__struct_fields__")
+        else ("",)
+    )
