@@ -42,6 +42,7 @@ SCRIPTS = (
     "dashboards",
     "server",
     "load",
+    "grid",
     "workflow",
     "workflow_kill",
 )

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from lakehouse.arguments import arguments_told
 from lakehouse.errors import LakeReadOnly, ReportInvalid
 from lakehouse.reports import batch, compare, page, running
 from lakehouse.reports.model import Fault, Format, Report, ReportRun, check_formats
@@ -60,6 +61,7 @@ class _Prepared:
     """Seconds until it is ended."""
 
 
+@arguments_told
 class Reports:
     """The reports of a lake: notebooks with parameters, executed on one snapshot, and what came of them.
 

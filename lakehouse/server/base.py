@@ -18,11 +18,12 @@ from tornado import web
 from tornado.iostream import StreamClosedError
 
 from lakehouse.auth import DEVELOPMENT, Principal
-from lakehouse.errors import LakehouseError, RequestInFlight, RequestInvalid
+from lakehouse.errors import LakehouseError, RequestInFlight, RequestInvalid, TooManyListeners
 from lakehouse.server.body import Body
 from lakehouse.server.once import REPLAYED, performed
 from lakehouse.server.routing import METHODS, SCOPES, Answer, Call, Label, Route, decoded_body, decoded_query, encoded
 from lakehouse.server.service import Service, address_of, log
+from lakehouse.server.straight import Piece, straight
 
 T = TypeVar("T")
 JSON_LIMIT = 16 << 20
@@ -265,20 +266,19 @@ class Handler(JupyterHandler):
             return
         for name, value in answer.headers.items():
             self.set_header(name, value)
-        if answer.status in (204, 304):
-            await self.finish()
+        if answer.status in (204, 304) or answer.content is not None:
+            await self.finish(answer.content)
             return
         self.set_header("Content-Type", "application/json")
         await self.finish(await self.service.run(partial(encoded, answer.value)))
 
-    async def _stream_out(self, answer: Answer[Any], chunks: Iterator[bytes]) -> None:
+    async def _stream_out(self, answer: Answer[Any], chunks: Iterator[Piece]) -> None:
         for name, value in answer.headers.items():
             self.set_header(name, value)
         try:
             if self.request.method != "HEAD":
-                while (chunk := await self._run(lambda: next(chunks, None))) is not None:
-                    self.write(chunk)
-                    await self.flush()
+                await self.flush()
+                await self._write_out(chunks)
             await self.finish()
         except StreamClosedError:
             log.info("the reader of %s went away", self.request_id)
@@ -292,8 +292,34 @@ class Handler(JupyterHandler):
             if close is not None:
                 await self.service.run(close)
 
+    async def _write_out(self, chunks: Iterator[Piece]) -> None:
+        """A body whose head has gone out, piece by piece: a slow reader is waited for before the next one is made."""
+        way = straight(self.request.connection, self._headers)
+        if way is None:
+            while (chunk := await self._run(lambda: next(chunks, None))) is not None:
+                self.write(bytes(chunk))
+                await self.flush()
+            return
+        try:
+            more = True
+            while more:
+                rest, more = await self._run(partial(way.carried, chunks))
+                if rest is not None:
+                    await self.request.connection.stream.write(rest)  # type: ignore[union-attr]
+        finally:
+            self._sent += way.sent
+            way.close()
+
     async def _stream_live(self, answer: Answer[Any], live: AsyncIterator[bytes]) -> None:
-        """Write until the reader goes away, the server stops, or there is an end after all."""
+        """Write until the reader goes away, the server stops, or there is an end after all.
+
+        Raises:
+            TooManyListeners: there is no place for another one.
+        """
+        most = (await self._run(self.service.lake)).settings.observer.listeners
+        if self.service.listening >= most:
+            raise TooManyListeners(f"{most:,} listen to this server already", hint="observer.listeners is the limit")
+        self.service.listening += 1
         for name, value in answer.headers.items():
             self.set_header(name, value)
         self._live = asyncio.current_task()
@@ -311,6 +337,7 @@ class Handler(JupyterHandler):
             self._break_off(error)
         finally:
             self._live = None
+            self.service.listening -= 1
             await live.aclose()  # type: ignore[attr-defined]
 
     def _refuse(self, error: LakehouseError | web.HTTPError, *, close: bool = False) -> None:

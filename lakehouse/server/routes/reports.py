@@ -123,7 +123,7 @@ def artefact(call: Call) -> Answer[None]:
         )
     content = call.lake.storage.get(found.artefacts[what])
     headers = {"Content-Type": _TYPES[what], "Content-Length": str(len(content)), "Content-Security-Policy": _ALONE}
-    return Answer(None, 200, headers, iter((content,)))
+    return Answer(None, 200, headers, content=content)
 
 
 def compare(call: Call) -> Comparison:
