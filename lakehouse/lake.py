@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import config, state
+from lakehouse.arguments import arguments_told
 from lakehouse.branch import Branch
 from lakehouse.catalog.attach import Database
 from lakehouse.catalog.catalog import Catalog
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 _PINNED_KEPT = 4
 
 
+@arguments_told
 class Lakehouse:
     """An opened lake; made by `lakehouse.open()`, closed by `close()` or at the end of a `with` block.
 
