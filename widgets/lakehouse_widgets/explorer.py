@@ -51,7 +51,7 @@ class Words(Filter):
 
     def read(self, value: Any) -> str:
         if not isinstance(value, str) or len(value) > _VALUE_CHARACTERS or _SURROGATE.search(value):
-            raise self.refused()
+            raise self._refused(f"a text of at most {_VALUE_CHARACTERS:,} characters")
         return value.strip()
 
     def start(self) -> str:
@@ -67,7 +67,7 @@ class Check(Filter):
 
     def read(self, value: Any) -> bool:
         if not isinstance(value, bool):
-            raise self.refused()
+            raise self._refused("yes or no")
         return value
 
     def start(self) -> bool:
