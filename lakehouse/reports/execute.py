@@ -72,7 +72,12 @@ class Engine(NBClientEngine):  # type: ignore[misc]
         nb_man.cell_complete = complete
         say(cell=0, cells=total)
         client = Client(
-            nb_man, timeout=-1, startup_timeout=options["start_timeout"], kernel_name=kernel_name, config=_IPC
+            nb_man,
+            timeout=-1,
+            startup_timeout=options["start_timeout"],
+            kernel_name=kernel_name,
+            config=_IPC,
+            store_widget_state=False,  # no kernel stands behind a page that is kept: it shows what is beside a widget
         )
         return client.execute()
 

@@ -245,6 +245,12 @@ def test_only_the_grids_used_last_hold_their_rows(lake, monkeypatch):
     assert [one._pages._kept is None for one in grids] == [False, True, False]
 
 
+def test_a_grid_has_its_table_for_pages_without_widgets(grid):
+    bundle, _ = grid._repr_mimebundle_()
+    assert "<td" in bundle["text/html"]
+    assert "1,000 rows (first 20)" in bundle["text/html"]
+
+
 def test_a_result_without_rows(lake):
     assert ask(Grid(lake.sql("SELECT 1 AS one WHERE false")))["total"] == 0
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 import threading
+import uuid
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -223,8 +225,10 @@ class Pages:
     def _keep(self) -> _Kept:
         import duckdb
 
-        folder, limit = self._folder()
+        folder, limit = self._folder(), self._result.room[1]
         large = not self._result.complete or len(self._result) > IN_MEMORY_ROWS
+        if large:
+            folder.mkdir()
         config = {**_SETTINGS, "temp_directory": str(folder), "max_temp_directory_size": f"{limit}B"}
         connection = duckdb.connect(f"{folder}/rows.duckdb" if large else ":memory:", config=config)
         end = weakref.finalize(self, _end, connection, folder)  # a grid that is forgotten leaves nothing either
@@ -251,13 +255,17 @@ class Pages:
             raise
         return kept
 
-    def _folder(self) -> tuple[Path, int]:
-        """A new folder where the lake keeps things for a while, or the system does when that cannot be written."""
-        place, limit = self._result.room
+    def _folder(self) -> Path:
+        """A new folder's name where the lake keeps things for a while, or the system does when that cannot be written.
+
+        DuckDB makes the folder when it spills: most grids never need one.
+        """
+        place = self._result.room[0]
         with contextlib.suppress(OSError):
-            place.mkdir(parents=True, exist_ok=True)
-            return Path(tempfile.mkdtemp(prefix="grid-", dir=place)), limit
-        return Path(tempfile.mkdtemp(prefix="lakehouse-grid-")), limit
+            place.mkdir(exist_ok=True)
+        if not os.access(place, os.W_OK):
+            place = Path(tempfile.gettempdir())
+        return place / f"grid-{uuid.uuid4().hex}"
 
     def _check_room(self, kept: _Kept, more: int = 0) -> int:
         """The bytes that are left of the lake's `storage.max_temp_size` when `more` are taken as well."""
