@@ -39,6 +39,7 @@ SCRIPTS = (
     "sandbox",
     "sandbox_fuzz",
     "reports",
+    "dashboards",
     "server",
     "load",
     "grid",

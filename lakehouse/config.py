@@ -182,6 +182,8 @@ class ObserverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When an event is forced to the disk: before it is acknowledged, within about a second, or when the system likes."""
     keep: Age = "90d"
     """Events older than this are left out when the journal is compacted."""
+    listeners: Count = 500
+    """Who may listen to the events of one server at once; each holds a connection."""
     openlineage: str | None = None
     """Where OpenLineage run events go as well: `file:PATH` or an `http(s)://` address; None: nowhere."""
     openlineage_key: Secret | None = None

@@ -20,7 +20,7 @@ def table(names: Sequence[str], types: Sequence[str], rows: Sequence[tuple[Any, 
     """Rows as an HTML table that needs nothing of its page."""
     head = "".join(
         f'<th style="text-align:{_align(kind)}">{html.escape(name)}<br>'
-        f'<small style="font-weight:normal;opacity:.6">{html.escape(kind.lower())}</small></th>'
+        f'<small style="font-weight:normal;opacity:.8">{html.escape(kind.lower())}</small></th>'
         for name, kind in zip(names, types, strict=True)
     )
     body = "".join(
@@ -65,7 +65,7 @@ def _attended() -> bool:
     """
     ipython = sys.modules.get("IPython")
     kernel = getattr(ipython.get_ipython(), "kernel", None) if ipython is not None else None
-    if not hasattr(kernel, "get_parent"):
+    if kernel is None or not hasattr(kernel, "get_parent"):
         return False
     request = kernel.get_parent("shell") or {}
     return bool(request.get("content", {}).get("allow_stdin", False))

@@ -35,13 +35,13 @@ def notebook(folder, *cells):
 
 def opened(lab, page):
     page.goto(f"{lab}/lab/tree/widgets-test.ipynb?reset")
-    page.wait_for_function(CONNECTED, timeout=50_000)
+    page.wait_for_function(CONNECTED, timeout=120_000)
     page.evaluate(ANSWERS)
     page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
 
 
 def ready(grid, text):
-    grid.locator(".lw-count", has_text=text).wait_for(timeout=50_000)
+    grid.locator(".lw-count", has_text=text).wait_for(timeout=120_000)
     return grid
 
 
@@ -89,15 +89,15 @@ def check_large(page, large):
     cell(large, 0).filter(has_text="0").wait_for()
     large.locator(".lw-jump").fill("50,000,001")
     large.locator(".lw-jump").press("Enter")
-    cell(large, 50_000_000).filter(has_text="50000000").wait_for(timeout=20_000)
+    cell(large, 50_000_000).filter(has_text="50000000").wait_for(timeout=120_000)
     large.locator(".lw-scroller").focus()
     page.keyboard.press("End")
-    cell(large, 99_999_999).filter(has_text="99999999").wait_for(timeout=20_000)
+    cell(large, 99_999_999).filter(has_text="99999999").wait_for(timeout=120_000)
     middle = "s => { s.scrollTop = (s.scrollHeight - s.clientHeight) / 2; }"
     large.locator(".lw-scroller").evaluate(middle)
-    page.wait_for_function("Math.abs(document.querySelector('.lw-grid').dataset.top - 50000000) < 20", timeout=20_000)
+    page.wait_for_function("Math.abs(document.querySelector('.lw-grid').dataset.top - 50000000) < 20", timeout=120_000)
     top = int(large.get_attribute("data-top"))
-    cell(large, top).filter(has_text=str(top)).wait_for(timeout=20_000)
+    cell(large, top).filter(has_text=str(top)).wait_for(timeout=120_000)
     large.locator(".lw-scroller").hover()
     page.mouse.wheel(0, 240)
     page.wait_for_function(f"document.querySelector('.lw-grid').dataset.top == {top + 10}")
