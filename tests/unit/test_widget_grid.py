@@ -113,6 +113,13 @@ def test_a_window_behind_the_end_and_a_huge_one_give_what_there_is(grid):
             "request": 1,
             "first": 0,
             "count": 1,
+            "filter": [{"column": "s", "operator": "=", "value": "\ud800"}],
+        },
+        {
+            "kind": "rows",
+            "request": 1,
+            "first": 0,
+            "count": 1,
             "filter": [{"column": "i", "operator": "=", "value": "1 OR 1=1"}],
         },
         {
@@ -236,7 +243,7 @@ def test_an_export_is_made_although_rows_are_asked_for_after_it(grid, monkeypatc
 
 
 def test_only_the_grids_used_last_hold_their_rows(lake, monkeypatch):
-    monkeypatch.setattr("lakehouse_widgets.pages.MOST_AWAKE", 2)
+    monkeypatch.setattr("lakehouse_widgets.awake.MOST_AWAKE", 2)
     grids = [Grid(lake.sql(f"SELECT {n} AS n")) for n in range(3)]
     for one in grids:
         ask(one)
