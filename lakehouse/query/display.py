@@ -65,7 +65,7 @@ def _attended() -> bool:
     """
     ipython = sys.modules.get("IPython")
     kernel = getattr(ipython.get_ipython(), "kernel", None) if ipython is not None else None
-    if kernel is None:
+    if kernel is None or not hasattr(kernel, "get_parent"):
         return False
     request = kernel.get_parent("shell") or {}
     return bool(request.get("content", {}).get("allow_stdin", False))

@@ -84,6 +84,7 @@ class Engine(NBClientEngine):  # type: ignore[misc]
             kernel_name=kernel_name,
             resources={"metadata": {"path": options["stands"]}} if options["stands"] else {},
             config=Config({"KernelManager": kernel}),
+            store_widget_state=False,  # no kernel stands behind a page that is kept: it shows what is beside a widget
         )
         client.most = options["most"]
         return client.execute()

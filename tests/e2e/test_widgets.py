@@ -60,6 +60,7 @@ def filtered(grid, column, operator, value):
 def theme(page, name):
     page.evaluate(f"jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {name}'}})")
     page.wait_for_function(f"document.body.dataset.jpThemeLight === '{str(name == 'Light').lower()}'")
+    page.locator("#jupyterlab-splash").wait_for(state="detached")
 
 
 def test_results_are_grids_and_a_panel_runs_and_cancels_sql(lab, page, tmp_path):
@@ -72,13 +73,14 @@ def test_results_are_grids_and_a_panel_runs_and_cancels_sql(lab, page, tmp_path)
     check_small(page, small)
     page.screenshot(path=shots / "grid-light.png")
     panel = page.locator(".lw-panel")
-    check_panel(page, panel)
+    check_panel(page, panel, shots)
     page.screenshot(path=shots / "panel-light.png")
     theme(page, "Dark")
     page.screenshot(path=shots / "panel-dark.png")
     small.scroll_into_view_if_needed()
     page.screenshot(path=shots / "grid-dark.png")
     page.set_viewport_size({"width": 400, "height": 800})
+    page.evaluate("jupyterapp.shell.collapseLeft()")
     panel.scroll_into_view_if_needed()
     page.screenshot(path=shots / "panel-phone.png")
 
@@ -131,7 +133,7 @@ def check_small(page, small):
     assert small.get_attribute("data-copied") == "0\n1"
 
 
-def check_panel(page, panel):
+def check_panel(page, panel, shots):
     panel.scroll_into_view_if_needed()
     page.wait_for_function("document.querySelector('.lw-panel').dataset.editor === 'ace'")
     panel.get_by_role("button", name="Run").click()
@@ -168,6 +170,7 @@ def check_panel(page, panel):
     panel.get_by_label("x", exact=True).select_option("wheels")
     panel.get_by_role("button", name="Draw").click()
     page.locator(".lw-card svg").wait_for(timeout=30_000)
+    page.screenshot(path=shots / "panel-chart.png")
     panel.get_by_role("button", name="History").click()
     panel.locator(".lw-query", has_text="ORDER BY trip_id").wait_for()
     panel.locator(".lw-query[data-status=cancelled]", has_text="range(1000) b").wait_for()

@@ -22,6 +22,9 @@ if what == 'leave': sys.exit(0)
 if what == 'die': os.kill(os.getpid(), 9)
 if what == 'hang': print('before', flush=True); time.sleep(600)
 if what == 'much': print('x' * 30_000_000)
+if what == 'widget':
+    from lakehouse_widgets import Grid
+    display(Grid(lake.sql('SELECT a + 7000 AS shown FROM t')), lake.sql('SELECT range + 9000 AS shown FROM range(30)'))
 """
 CELLS = [
     'what = "nothing"\nlabel = "<script>alert(1)</script>"\npassword = "env:PROBE_SECRET"',
@@ -182,6 +185,13 @@ def test_what_a_cell_gives_is_cut(lake):
     assert "cut here" in printed(lake, run)
     assert "reached the end" in printed(lake, run)
     assert len(lake.storage.get(run.artefacts["notebook"])) < 2_000_000
+
+
+def test_a_page_shows_what_stands_beside_a_widget(lake):
+    run = lake.reports.run("probe", {"what": "widget"})
+    assert "widgets" not in notebook(lake, run).metadata
+    for value in ("7009", "9019"):
+        assert f">{value}</td>" in html(lake, run)
 
 
 def test_two_processes_that_ask_the_same_get_one_run(lake, child):

@@ -113,6 +113,13 @@ def test_a_window_behind_the_end_and_a_huge_one_give_what_there_is(grid):
             "request": 1,
             "first": 0,
             "count": 1,
+            "filter": [{"column": "s", "operator": "=", "value": "\ud800"}],
+        },
+        {
+            "kind": "rows",
+            "request": 1,
+            "first": 0,
+            "count": 1,
             "filter": [{"column": "i", "operator": "=", "value": "1 OR 1=1"}],
         },
         {
@@ -236,13 +243,19 @@ def test_an_export_is_made_although_rows_are_asked_for_after_it(grid, monkeypatc
 
 
 def test_only_the_grids_used_last_hold_their_rows(lake, monkeypatch):
-    monkeypatch.setattr("lakehouse_widgets.pages.MOST_AWAKE", 2)
+    monkeypatch.setattr("lakehouse_widgets.awake.MOST_AWAKE", 2)
     grids = [Grid(lake.sql(f"SELECT {n} AS n")) for n in range(3)]
     for one in grids:
         ask(one)
     assert [one._pages._kept is None for one in grids] == [True, False, False]
     assert ask(grids[0])["rows"] == [("0",)]
     assert [one._pages._kept is None for one in grids] == [False, True, False]
+
+
+def test_a_grid_has_its_table_for_pages_without_widgets(grid):
+    bundle, _ = grid._repr_mimebundle_()
+    assert "<td" in bundle["text/html"]
+    assert "1,000 rows (first 20)" in bundle["text/html"]
 
 
 def test_a_result_without_rows(lake):

@@ -207,6 +207,7 @@ def test_the_editor_comes_from_its_package_when_a_page_asks_and_not_before(panel
         {"kind": "close"},
         {"kind": "run"},
         {"kind": "run", "sql": 1},
+        {"kind": "run", "sql": "SELECT '\ud800'"},
         {"kind": "run", "sql": "x" * 1_000_001},
         {"kind": "complete", "request": 1, "sql": "SELECT", "cursor": 7},
         {"kind": "complete", "request": -1, "sql": "SELECT", "cursor": 1},

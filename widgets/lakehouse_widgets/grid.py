@@ -76,6 +76,13 @@ class Grid(anywidget.AnyWidget):  # type: ignore[misc]
             told = {"message": "the rows could not be read", "hint": None, "code": "internal"}
         return {"kind": "error", "request": request if isinstance(request, int) else None, **told}, []
 
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        shown = super()._repr_mimebundle_(**kwargs)
+        if shown is None:
+            return None
+        # The first rows as a table, for pages without widgets.
+        return {**shown[0], "text/html": self.result._repr_html_() or ""}, shown[1]
+
     def close(self) -> None:
         """Take the grid from the page and let go of its rows."""
         super().close()

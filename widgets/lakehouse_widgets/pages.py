@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 import threading
+import uuid
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import LakehouseError
+from lakehouse_widgets.awake import Awake
 
 if TYPE_CHECKING:
     import duckdb
@@ -29,8 +32,6 @@ IN_MEMORY_ROWS = 200_000
 """Results up to so many rows are kept in memory, larger ones in a file that goes with the grid."""
 MEMORY = "1GB"
 """What a grid's DuckDB takes at most; beyond, a large result is ordered on disk."""
-MOST_AWAKE = 32
-"""Grids of a process that hold their rows at once; those used longest ago read them again when they are asked."""
 
 _TERMS = 20
 _VALUE_CHARACTERS = 10_000
@@ -223,8 +224,10 @@ class Pages:
     def _keep(self) -> _Kept:
         import duckdb
 
-        folder, limit = self._folder()
+        folder, limit = self._folder(), self._result.room[1]
         large = not self._result.complete or len(self._result) > IN_MEMORY_ROWS
+        if large:
+            folder.mkdir()
         config = {**_SETTINGS, "temp_directory": str(folder), "max_temp_directory_size": f"{limit}B"}
         connection = duckdb.connect(f"{folder}/rows.duckdb" if large else ":memory:", config=config)
         end = weakref.finalize(self, _end, connection, folder)  # a grid that is forgotten leaves nothing either
@@ -251,13 +254,17 @@ class Pages:
             raise
         return kept
 
-    def _folder(self) -> tuple[Path, int]:
-        """A new folder where the lake keeps things for a while, or the system does when that cannot be written."""
-        place, limit = self._result.room
+    def _folder(self) -> Path:
+        """A new folder's name where the lake keeps things for a while, or the system does when that cannot be written.
+
+        DuckDB makes the folder when it spills: most grids never need one.
+        """
+        place = self._result.room[0]
         with contextlib.suppress(OSError):
-            place.mkdir(parents=True, exist_ok=True)
-            return Path(tempfile.mkdtemp(prefix="grid-", dir=place)), limit
-        return Path(tempfile.mkdtemp(prefix="lakehouse-grid-")), limit
+            place.mkdir(exist_ok=True)
+        if not os.access(place, os.W_OK):
+            place = Path(tempfile.gettempdir())
+        return place / f"grid-{uuid.uuid4().hex}"
 
     def _check_room(self, kept: _Kept, more: int = 0) -> int:
         """The bytes that are left of the lake's `storage.max_temp_size` when `more` are taken as well."""
@@ -304,13 +311,23 @@ def view_of(content: Mapping[str, Any], names: Sequence[str]) -> View:
     ]
     filters = []
     for one in _terms(content, "filter"):
-        operator, value = _word(one, "operator", OPERATORS), one.get("value")
-        if operator in _NULLS:
-            value = None
-        elif not isinstance(value, str) or len(value) > _VALUE_CHARACTERS:
-            raise MessageInvalid(f"the value of a filter is a text of at most {_VALUE_CHARACTERS:,} characters")
+        operator = _word(one, "operator", OPERATORS)
+        value = None if operator in _NULLS else text_of(one, "value", _VALUE_CHARACTERS)
         filters.append(Filter(_column(one, names), operator, value))
     return View(tuple(sorts), tuple(filters))
+
+
+def text_of(content: Mapping[str, Any], key: str, most: int) -> str:
+    """A text of a message, of at most so many characters.
+
+    Raises:
+        MessageInvalid: there is none.
+    """
+    value = content.get(key)
+    # JSON can say half a character, and nothing takes it.
+    if not isinstance(value, str) or len(value) > most or any("\ud800" <= one <= "\udfff" for one in value):
+        raise MessageInvalid(f"'{key}' is a text of at most {most:,} characters")
+    return value
 
 
 def number_of(content: Mapping[str, Any], key: str, most: int = 2**53) -> int:
@@ -337,26 +354,7 @@ def unique(names: Sequence[str]) -> list[str]:
     return given
 
 
-class _Awake:
-    """The pages that hold rows now, the one used last at the end."""
-
-    def __init__(self) -> None:
-        self._pages: dict[int, weakref.ref[Pages]] = {}
-        self._lock = threading.Lock()
-
-    def used(self, pages: Pages) -> None:
-        """Move to the end; the first ones go to rest when there are too many."""
-        with self._lock:
-            self._pages.pop(id(pages), None)
-            self._pages = {key: one for key, one in self._pages.items() if one() is not None}
-            self._pages[id(pages)] = weakref.ref(pages)
-            first = [self._pages.pop(key)() for key in list(self._pages)[:-MOST_AWAKE]]
-        for one in first:
-            if one is not None:
-                one.rest()
-
-
-_awake = _Awake()
+_awake = Awake()
 
 
 def _end(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:

@@ -60,6 +60,7 @@ function render({ model, el }) {
   el.append(place, bar, note, list, form);
 
   let ace = null; // the editor, once its scripts are here
+  let gone = false;
   let request = 0;
   const asked = new Map();
   const text = () => (ace ? ace.getValue() : plain.value);
@@ -70,8 +71,10 @@ function render({ model, el }) {
   };
 
   function start() {
-    if (model.get("state") === "idle") model.send({ kind: "run", sql: text() });
-    else model.send({ kind: "cancel" });
+    if (model.get("state") === "idle") {
+      model.set("sql", text()); // when it comes back, what was typed since stays
+      model.send({ kind: "run", sql: text() });
+    } else model.send({ kind: "cancel" });
   }
 
   const completer = {
@@ -94,7 +97,7 @@ function render({ model, el }) {
   };
 
   function edit(library) {
-    if (!library?.edit || !el.isConnected || ace) return;
+    if (!library?.edit || gone || ace) return;
     const tools = library.require("ace/ext/language_tools");
     const host = made("div", "lw-ace");
     const sql = plain.value;
@@ -103,7 +106,7 @@ function render({ model, el }) {
     tools.setCompleters([]); // only what the kernel knows, and no words of the text
     ace = library.edit(host, {
       mode: "ace/mode/sql", value: sql, minLines: 4, maxLines: 24, fontSize: 13, tabSize: 2, useWorker: false,
-      showPrintMargin: false, highlightActiveLine: false, enableBasicAutocompletion: [completer],
+      showPrintMargin: false, highlightActiveLine: false, highlightGutterLine: false, enableBasicAutocompletion: [completer],
       enableKeyboardAccessibility: true, newLineMode: "unix",
     });
     ace.completers = [completer];
@@ -126,8 +129,7 @@ function render({ model, el }) {
 
   function heard(content, buffers) {
     if (content.kind === "code") {
-      const scripts = buffers.map((one) => one);
-      globalThis[KEY] ??= run(scripts);
+      globalThis[KEY] ??= run(buffers);
       globalThis[KEY].then(edit).catch(() => delete globalThis[KEY]); // the plain text field stays
     } else if (content.kind === "complete") {
       asked.get(content.request)?.(content);
@@ -229,9 +231,10 @@ function render({ model, el }) {
   columns();
   state();
   view();
-  if (globalThis[KEY]) requestAnimationFrame(() => globalThis[KEY].then(edit));
+  if (globalThis[KEY]) globalThis[KEY].then(edit);
   else model.send({ kind: "code" });
   return () => {
+    gone = true;
     watch.disconnect();
     model.off("msg:custom", heard);
     model.off("change:columns", columns);

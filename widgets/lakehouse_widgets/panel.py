@@ -21,7 +21,7 @@ from lakehouse import Completer, Lakehouse, LakehouseError, Result
 from lakehouse_widgets import editor
 from lakehouse_widgets.chart import Chart
 from lakehouse_widgets.grid import Grid
-from lakehouse_widgets.pages import MessageInvalid, number_of
+from lakehouse_widgets.pages import MessageInvalid, number_of, text_of
 from lakehouse_widgets.worker import Worker
 
 SQL_CHARACTERS = 1_000_000
@@ -297,10 +297,7 @@ def _refuse_viewers(environ: Mapping[str, str]) -> None:
 
 
 def _text(content: Mapping[str, Any], key: str) -> str:
-    value = content.get(key)
-    if not isinstance(value, str) or len(value) > SQL_CHARACTERS:
-        raise MessageInvalid(f"'{key}' is a text of at most {SQL_CHARACTERS:,} characters")
-    return value
+    return text_of(content, key, SQL_CHARACTERS)
 
 
 def _word(content: Mapping[str, Any], key: str, known: Any) -> str:

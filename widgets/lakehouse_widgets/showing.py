@@ -32,11 +32,12 @@ def view(result: Any) -> dict[str, Any]:
     """A grid of the result, by MIME type."""
     rows = result.page(_FEW + 1)
     height = _HEIGHT if len(rows) > _FEW else 92 + 24 * len(rows)
-    return {_WIDGET: Grid(result, height=height)._repr_mimebundle_()[0][_WIDGET]}
+    bundle = Grid(result, height=height)._repr_mimebundle_()[0]
+    return {kind: bundle[kind] for kind in (_WIDGET, "text/html")}
 
 
 def _shown(result: Any) -> dict[str, Any] | None:
     if result.is_receipt or not result.columns:
         return None
-    # IPython asks the other formatters for what is missing: text and HTML stand beside the widget.
+    # IPython asks the other formatters for what is missing: the text stands beside them.
     return view(result)
