@@ -7,11 +7,13 @@
     │   ├── Forbidden          a scope or an address that is not enough
     │   ├── TooManyAttempts    wrong tokens from one address
     │   └── BindRefused        a server that would be open to others
+    ├── ArgumentInvalid        an argument of another type than the call takes
     ├── RequestInvalid         a request over HTTP that cannot be read
     │   ├── MediaTypeUnsupported
     │   ├── RangeInvalid       behind the end of the object
     │   ├── NotAcceptable      no format that was asked for can be given
     │   └── KeyReused          an Idempotency-Key that stands for another request
+    ├── TooManyListeners       all places of those who listen to events are taken
     ├── LakeError              the lake folder itself
     │   ├── LakeUnusable       a file, not writable, not a lake
     │   ├── LakeTooNew         written by a newer version
@@ -104,6 +106,12 @@ class ConfigError(LakehouseError):
     code = "config_invalid"
 
 
+class ArgumentInvalid(LakehouseError):
+    """An argument is not of the type that the call takes; names it."""
+
+    code = "argument_invalid"
+
+
 class AccessError(LakehouseError):
     """Whoever asks may not have it."""
 
@@ -169,6 +177,13 @@ class KeyReused(RequestInvalid):
 
     code = "idempotency_key_reused"
     status = 422
+
+
+class TooManyListeners(LakehouseError):
+    """As many listen to the events of a server as `observer.listeners` says."""
+
+    code = "too_many_listeners"
+    status = 503
 
 
 class LakeError(LakehouseError):

@@ -51,8 +51,8 @@ class Flusher:
                 if entry.is_file(follow_symlinks=False) and (stat := entry.stat()).st_mtime >= since:
                     seen[entry.path] = (stat.st_mtime_ns, stat.st_size)
                     if self._flushed.get(entry.path) != seen[entry.path]:
-                        _flush(entry.path)
-            _flush(folder)
+                        sync(entry.path)
+            sync(folder)
         except FileNotFoundError:
             return  # nothing was ever written there
 
@@ -85,11 +85,12 @@ def _follow(file: Path, written: threading.Event) -> None:
         except FileNotFoundError:
             continue  # not begun yet
         if size - flushed >= _PORTION:
-            _flush(file)
+            sync(file)
             flushed = size
 
 
-def _flush(path: str | Path) -> None:
+def sync(path: str | Path) -> None:
+    """Flush one file or folder; OSError when the disk does not take it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
 
 from lakehouse.catalog.attach import ALIAS, METADATA
+from lakehouse.catalog.flush import sync
 from lakehouse.catalog.keeping import check, only_in_files, wide
 from lakehouse.catalog.names import literal, quote, shown
+from lakehouse.errors import DiskFull
 
 if TYPE_CHECKING:
     from lakehouse.catalog.writer import Transaction
 
+UNFINISHED_FILE = "unfinished.json"
+"""Beside the catalog, from just before a commit until its tables have the option: they can have it no earlier."""
 INLINED = 10
 """So few rows of one insert DuckLake keeps in the catalog."""
 _OPTION = "data_inlining_row_limit"
 _VIEWS = f"SELECT 1 FROM {METADATA}.ducklake_view WHERE end_snapshot IS NULL LIMIT 1"
 _SETTING = "ducklake_default_data_inlining_row_limit"
+
+_Run = Callable[[str], duckdb.DuckDBPyConnection]
 
 
 def settle(transaction: Transaction, schema: str, name: str) -> None:
@@ -55,15 +64,57 @@ def write_files(transaction: Transaction, schema: str, name: str, *, wide: bool 
     transaction.files_only.add((schema, name))
 
 
-def narrow(transaction: Transaction) -> None:
+def announce(transaction: Transaction, folder: Path) -> None:
+    """Just before a commit: leave word of what `narrow` will have to do, in case this process does not come to it.
+
+    Raises:
+        DiskFull: the word could not be written.
+    """
+    if not transaction.files_only:
+        return
+    word = {"tables": sorted(transaction.files_only), "lake": transaction.lake_in_files}
+    file = folder / UNFINISHED_FILE
+    try:
+        file.write_text(json.dumps(word), "utf-8")
+        sync(file)
+        sync(folder)
+    except OSError as error:
+        raise DiskFull(f"{file} cannot be written: {error.strerror}", hint="nothing was committed") from None
+
+
+def narrow(transaction: Transaction, folder: Path) -> None:
     """After the end of a transaction that called `write_files`, committed or not, still under the lock."""
     if not transaction.files_only:
         return
     run = transaction.connection.execute
-    for schema, name in sorted(transaction.files_only):
-        with suppress(duckdb.Error):  # the table was not made after all
-            run(f"CALL {ALIAS}.set_option('{_OPTION}', 0, schema => {literal(schema)}, table_name => {literal(name)})")
+    with suppress(duckdb.Error):  # then the next writer does it, who finds the word; this write is done
+        _narrow(run, sorted(transaction.files_only), lake=transaction.lake_in_files)
+        (folder / UNFINISHED_FILE).unlink(missing_ok=True)
     run(f"RESET {_SETTING}")
+
+
+def finish(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    """Under the lock, before anything is written: do what a writer that died after its commit had left to do.
+
+    Raises:
+        duckdb.Error: it cannot be done, so nothing may be written.
+        DiskFull: likewise.
+    """
+    file = folder / UNFINISHED_FILE
+    try:
+        left = file.read_bytes()
+    except FileNotFoundError:
+        return  # as nearly always
+    with suppress(ValueError):  # half a word: it died before its commit
+        word = json.loads(left)
+        _narrow(connection.execute, [(schema, name) for schema, name in word["tables"]], lake=word["lake"])
+    file.unlink(missing_ok=True)
+
+
+def _narrow(run: _Run, tables: Iterable[tuple[str, str]], *, lake: bool) -> None:
+    for schema, name in tables:
+        with suppress(duckdb.CatalogException):  # the table was not made after all
+            run(f"CALL {ALIAS}.set_option('{_OPTION}', 0, schema => {literal(schema)}, table_name => {literal(name)})")
     # Where there is a view, to raise the option ends the process (DuckLake 1.5.5): then all small writes go to files.
-    if transaction.lake_in_files and not run(_VIEWS).fetchall():
+    if lake and not run(_VIEWS).fetchall():
         run(f"CALL {ALIAS}.set_option('{_OPTION}', {INLINED})")

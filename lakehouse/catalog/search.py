@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,9 +25,9 @@ _WEIGHT: dict[str, int] = {
     "query": 5,
 }
 _EXACT, _PREFIX, _INSIDE, _NEAR = 4.0, 2.0, 1.0, 0.5
-_CUTOFF = 0.75  # how like a near miss must be
+_CUTOFF = 75  # percent of the letters of both that a near miss has in common, in order
 _LONGER = 3  # letters that may be missing or too many
-_LIKELY = 300  # names that are looked at closely
+_NEARLY = 20  # names that count as near misses of a word
 _SHOWN = 80  # characters of a comment
 
 
@@ -80,6 +78,10 @@ class _Thing:
             self.facts.append((where, text, text.casefold()))
 
 
+_Things = dict[tuple[str, int], _Thing]
+"""By `schema` and its number, or `relation` and DuckLake's id."""
+
+
 def search(catalog: Catalog, text: str, limit: int | None = None) -> list[Hit]:
     """What matches every word of a text, the best first; see `Catalog.search`."""
     if not isinstance(text, str):
@@ -87,21 +89,22 @@ def search(catalog: Catalog, text: str, limit: int | None = None) -> list[Hit]:
     words = list(dict.fromkeys(text.casefold().split()))
     if not words:
         return []
-    things = _things(catalog, words)
-    hits = [hit for thing in things if (hit := _hit(thing, words))]
+    things = _things(catalog)
+    _add_columns(catalog, things, words)
+    hits = [hit for thing in things.values() if (hit := _hit(thing, words))]
     if not hits:
-        near = [_near(catalog, word, things) for word in words]
-        things = _things(catalog, [*words, *frozenset[str]().union(*near)])
-        hits = [hit for thing in things if (hit := _hit(thing, words, near))]
+        near = [_near(catalog, word, things.values()) for word in words]
+        _add_columns(catalog, things, sorted(frozenset[str]().union(*near)))
+        hits = [hit for thing in things.values() if (hit := _hit(thing, words, near))]
     hits.sort(key=lambda hit: (-hit.score, hit.kind != "table", hit.name))
     return hits[:limit]
 
 
-def _things(catalog: Catalog, words: list[str]) -> list[_Thing]:
-    """All tables, views and schemas as they are now, read in five queries; of columns only those with a word."""
+def _things(catalog: Catalog) -> _Things:
+    """All tables, views and schemas as they are now, without their columns."""
     metadata = catalog.metadata
     snapshot = metadata.current()
-    found: dict[tuple[str, int], _Thing] = {}
+    found: _Things = {}
     for number, schema in enumerate(metadata.schemas(snapshot)):
         thing = found["schema", number] = _Thing("schema", "", schema)
         thing.add("name", schema)
@@ -113,11 +116,6 @@ def _things(catalog: Catalog, words: list[str]) -> list[_Thing]:
             thing.add("schema", relation.schema)
         thing.add("comment", relation.comment)
         thing.add("query", relation.sql)
-    columns = f"SELECT table_id, column_name FROM ducklake_column WHERE parent_column IS NULL AND {visible(snapshot)}"
-    columns += _like(words, "column_name")
-    for table, name in metadata.rows("is", f"{columns} ORDER BY table_id, column_order"):
-        if one := found.get(("relation", table)):
-            one.add("column", name)
     comments = (
         "SELECT g.table_id, c.column_name, g.value FROM ducklake_column_tag g JOIN ducklake_column c"
         f" ON c.table_id = g.table_id AND c.column_id = g.column_id AND {visible(snapshot, 'c')}"
@@ -129,7 +127,19 @@ def _things(catalog: Catalog, words: list[str]) -> list[_Thing]:
     for table, key, value in catalog.state.read("SELECT table_id, key, value FROM table_tag"):
         if one := found.get(("relation", table)):
             one.add("tag", f"{key}={value}" if value else key)
-    return list(found.values())
+    return found
+
+
+def _add_columns(catalog: Catalog, things: _Things, words: list[str]) -> None:
+    """Tell things of their columns that have one of the words: of the others there may be very many."""
+    if not words:
+        return
+    snapshot = catalog.metadata.current()
+    columns = f"SELECT table_id, column_name FROM ducklake_column WHERE parent_column IS NULL AND {visible(snapshot)}"
+    columns += _like(words, "column_name")
+    for table, name in catalog.metadata.rows("is", f"{columns} ORDER BY table_id, column_order"):
+        if one := things.get(("relation", table)):
+            one.add("column", name)
 
 
 def _like(words: list[str], text: str) -> str:
@@ -163,6 +173,8 @@ def _hit(thing: _Thing, words: list[str], near: list[frozenset[str]] | None = No
 
 def _near(catalog: Catalog, word: str, things: Iterable[_Thing]) -> frozenset[str]:
     """Names that are nearly the word: of tables, schemas, columns and tags."""
+    from rapidfuzz import fuzz, process
+
     size = f"length(column_name) BETWEEN {len(word) - _LONGER} AND {len(word) + _LONGER}"
     columns = catalog.metadata.rows(
         "s",
@@ -170,14 +182,8 @@ def _near(catalog: Catalog, word: str, things: Iterable[_Thing]) -> frozenset[st
     )
     names = {name.casefold() for (name,) in columns}
     names |= {folded for thing in things for where, _, folded in thing.facts if where in ("name", "schema", "tag")}
-    pairs = _pairs(word)
-    ranked = ((sum(pair in name for pair in pairs), name) for name in names if abs(len(name) - len(word)) <= _LONGER)
-    likely = [name for common, name in heapq.nlargest(_LIKELY, ranked) if common]
-    return frozenset(difflib.get_close_matches(word, likely, n=20, cutoff=_CUTOFF))
-
-
-def _pairs(text: str) -> set[str]:
-    return {text[i : i + 2] for i in range(len(text) - 1)}
+    near = process.extract(word, sorted(names), scorer=fuzz.ratio, score_cutoff=_CUTOFF, limit=_NEARLY)
+    return frozenset(name for name, _, _ in near if abs(len(name) - len(word)) <= _LONGER)
 
 
 def _around(text: str, folded: str, word: str) -> str:

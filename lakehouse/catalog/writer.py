@@ -123,24 +123,33 @@ class Writer:
             try:
                 try:
                     started = time.time()
+                    self._finish(connection)
                     transaction.open = True
                     transaction.execute("BEGIN TRANSACTION")
                     yield transaction
                     self._stamp(transaction)
                     self._sync(started)
+                    inlining.announce(transaction, self._database.folder)
                     transaction.execute("COMMIT")
                     transaction.snapshot = self._metadata.committed()
                 finally:
                     _end(transaction)
             finally:
                 _end(transaction)  # Ctrl-C may have come in the way of the first
-                inlining.narrow(transaction)
+                inlining.narrow(transaction, self._database.folder)
 
     @contextmanager
     def plain(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """The lock without a transaction, for options of the catalog: they are no part of any snapshot."""
         with self.lock.hold(self._settings.lock_timeout), faults.translated():
-            yield self._database.connection()
+            connection = self._database.connection()
+            self._finish(connection)
+            yield connection
+
+    def _finish(self, connection: duckdb.DuckDBPyConnection) -> None:
+        if not self._database.read_only:  # as a backup may be
+            with faults.translated():
+                inlining.finish(connection, self._database.folder)
 
     def _stamp(self, transaction: Transaction) -> None:
         author = self._settings.author or _login()

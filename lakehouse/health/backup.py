@@ -29,6 +29,7 @@ from lakehouse import __version__, config, state
 from lakehouse.catalog import extensions, faults
 from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER, MARKER_FILE, Database
 from lakehouse.catalog.catalog import Catalog
+from lakehouse.catalog.inlining import UNFINISHED_FILE
 from lakehouse.catalog.lock import LOCK_FILE
 from lakehouse.catalog.names import literal
 from lakehouse.config import Settings
@@ -53,7 +54,7 @@ try:
 except OSError as error:
     sys.exit(error.errno)
 """
-_HELD = (CATALOG_FILE, state.FILE_NAME, config.FILE_NAME, MARKER_FILE, LOCK_FILE)
+_HELD = (CATALOG_FILE, state.FILE_NAME, config.FILE_NAME, MARKER_FILE, LOCK_FILE, UNFINISHED_FILE)
 _TRIES = 3
 _RECORDED = 64  # hashes written down at once
 _PAGE = 1000  # objects listed at once
@@ -263,6 +264,8 @@ class Backup:
         """The lake's mark and its settings, these without secrets."""
         lake = self._database.folder
         entries = [self._add(MARKER_FILE, lake / MARKER_FILE)]
+        if self._database.read_only and (lake / UNFINISHED_FILE).exists():  # else the lock's holder has finished it
+            entries.append(self._add(UNFINISHED_FILE, lake / UNFINISHED_FILE))
         settings = lake / config.FILE_NAME
         if settings.is_file():
             text = without_secrets(settings.read_text("utf-8"))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from lakehouse.arguments import arguments_told
 from lakehouse.config import ObserverSettings, parse_age
 from lakehouse.errors import JournalError, LakeClosed, LakehouseError, LakeReadOnly
 from lakehouse.journal import Journal
@@ -58,6 +59,7 @@ class Compaction:
     bytes_after: int
 
 
+@arguments_told
 class Observer:
     """Takes every event: into the ring, which lets go of its oldest when it is full, and into the journal.
 

@@ -337,6 +337,7 @@ class Engine:
             explain=explain,
             kind=statement.kind,
             cached=cached,
+            grid=self._settings.query.grid,
         )
 
     def _empty(self, statement: Statement) -> Result:

@@ -17,7 +17,7 @@ from tornado import web
 from tornado.iostream import StreamClosedError
 
 from lakehouse.auth import DEVELOPMENT, Principal
-from lakehouse.errors import LakehouseError, RequestInFlight, RequestInvalid
+from lakehouse.errors import LakehouseError, RequestInFlight, RequestInvalid, TooManyListeners
 from lakehouse.server.body import Body
 from lakehouse.server.once import REPLAYED, performed
 from lakehouse.server.problems import CODES, problem
@@ -307,7 +307,15 @@ class Handler(JupyterHandler):
             await self.flush()
 
     async def _stream_live(self, answer: Answer[Any], live: AsyncIterator[bytes]) -> None:
-        """Write until the reader goes away, the server stops, or there is an end after all."""
+        """Write until the reader goes away, the server stops, or there is an end after all.
+
+        Raises:
+            TooManyListeners: there is no place for another one.
+        """
+        most = (await self._run(self.service.lake)).settings.observer.listeners
+        if self.service.listening >= most:
+            raise TooManyListeners(f"{most:,} listen to this server already", hint="observer.listeners is the limit")
+        self.service.listening += 1
         for name, value in answer.headers.items():
             self.set_header(name, value)
         self._live = asyncio.current_task()
@@ -325,6 +333,7 @@ class Handler(JupyterHandler):
             self._break_off(error)
         finally:
             self._live = None
+            self.service.listening -= 1
             await live.aclose()  # type: ignore[attr-defined]
 
     def _refuse(self, error: LakehouseError | web.HTTPError, *, close: bool = False) -> None:

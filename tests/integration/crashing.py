@@ -16,6 +16,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from patience import explain_on_signal, receive
+
 import lakehouse
 from lakehouse.lake import verify_backup
 
@@ -65,6 +67,7 @@ def work(folder: str, place: str, kind: str, start: int, base: int, said) -> Non
     """What the process does until it is killed."""
     import pyarrow as pa
 
+    explain_on_signal(Path(folder).parent)
     with lakehouse.open(folder, settings={"maintenance": {"keep_files": "0s"}}) as lake:
         table = lake.catalog.table("u")
         for n in itertools.count(start):
@@ -173,15 +176,14 @@ class Crashing:
             # Mostly the kind itself is then under way, and not the feed before it.
             for _ in range(self.chance.choice((1, 1, 3, 3, 2))):
                 before = time.monotonic()
-                assert here.poll(60), f"{kind} does not get on"
-                said.append(here.recv())
+                said.append(receive(here, [process], kind, self.folder))
                 if said[-1][0] == kind:
                     self.pace[kind] = time.monotonic() - before
             time.sleep(self.chance.uniform(0, 1.2 * self.pace.get(kind, FIRST)))
             assert process.is_alive(), f"{kind} ended by itself"
         finally:
             process.kill()
-            process.join(60)
+            process.join()
         try:
             while here.poll(0):
                 said.append(here.recv())

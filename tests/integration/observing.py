@@ -16,6 +16,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from patience import receive
+
 from lakehouse.config import ObserverSettings
 from lakehouse.observer.model import Event, Problem
 from lakehouse.observer.observer import Observer
@@ -98,17 +100,17 @@ class Observing:
             there.close()
             running.append((process, here, name))
         said: dict[str, int] = {}
+        processes = [process for process, *_ in running]
         try:
             for _, here, name in running:
-                assert here.poll(60), "a process does not get on"
-                said[name] = max(said.get(name, -1), here.recv()[0])
+                said[name] = max(said.get(name, -1), receive(here, processes, "recording")[0])
             time.sleep(self.chance.uniform(0, LONGEST))
             assert all(process.is_alive() for process, _, _ in running), "a process ended by itself"
         finally:
             for process, _, _ in running:
                 process.kill()
             for process, _, _ in running:
-                process.join(60)
+                process.join()
         for _, here, name in running:
             try:
                 while here.poll(0):

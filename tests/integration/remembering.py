@@ -15,6 +15,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from patience import receive
+
 from lakehouse.pathway.store import Pathway
 
 SHARED = "asked by everybody"
@@ -109,17 +111,17 @@ class Remembering:
             there.close()
             running.append((process, here))
         said = []
+        processes = [process for process, *_ in running]
         try:
             for _, here in running:
-                assert here.poll(60), "a process does not get on"
-                said.append(here.recv())
+                said.append(receive(here, processes, "a process"))
             time.sleep(self.chance.uniform(0, LONGEST))
             assert all(process.is_alive() for process, _ in running), "a process ended by itself"
         finally:
             for process, _ in running:
                 process.kill()
             for process, _ in running:
-                process.join(60)
+                process.join()
         for _, here in running:
             try:
                 while here.poll(0):

@@ -1,9 +1,14 @@
 """`kill -9` at random moments of loads, upserts, rollbacks, deletes, maintenance and backup: fifty rounds."""
 
+import itertools
+import multiprocessing
 import random
+import threading
 import time
 
 import crashing
+import patience
+import pytest
 
 import lakehouse
 
@@ -49,3 +54,31 @@ def test_a_restore_that_is_killed_leaves_a_whole_lake_or_none(lake, child, tmp_p
         assert again.sql("SELECT count(*), sum(x) FROM t").fetchall() == [(200_000, 19_999_900_000)]
         assert again.storage.get("object-7") == b"\7" * 100_000
         assert again.doctor(checksums=True).healthy
+
+
+def silent(said, folder):
+    patience.explain_on_signal(folder)
+    said.send("here")
+    threading.Event().wait()
+
+
+def test_patience_is_for_a_busy_machine_and_not_for_a_process_that_hangs(tmp_path, monkeypatch):
+    """It ends when the process could have got on for so long; the error shows where it hangs."""
+    monkeypatch.setattr(patience, "LIMIT", 0.5)
+    context = multiprocessing.get_context("forkserver")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=silent, args=(there, tmp_path))
+    process.start()
+    try:
+        assert here.recv() == "here"
+        monkeypatch.setattr(patience, "_waited", lambda pids, seconds=itertools.count(): {1: next(seconds) * 0.1})
+        with pytest.raises(AssertionError, match=r"(?s)work does not get on: .* line .* in silent"):
+            patience.receive(here, [process], "work", tmp_path)  # of each 0.2 s it waited 0.1 for a processor
+        monkeypatch.setattr(patience, "_waited", lambda pids, seconds=itertools.count(): {1: next(seconds)})
+        threading.Timer(1.0, process.kill).start()
+        there.close()
+        with pytest.raises(EOFError):
+            patience.receive(here, [process], "work", tmp_path)  # all the time: nobody gives up
+    finally:
+        process.kill()
+        process.join()

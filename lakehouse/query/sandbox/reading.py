@@ -126,7 +126,7 @@ class Reading:
             lake.metadata.current()
             snapshot = int(row[0])
             lake.passed(self._parsing, self._parser, request, snapshot)
-        return *_rows(lake.lake, text, bound), snapshot
+        return *_rows(lake.lake, text, bound, compound=statement.compound), snapshot
 
 
 class _Lake:
@@ -180,12 +180,14 @@ class _Lake:
         self.database.close()
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, text: str, bound: Any) -> tuple[pa.RecordBatchReader, tuple[str, ...]]:
+def _rows(
+    connection: duckdb.DuckDBPyConnection, text: str, bound: Any, *, compound: bool = False
+) -> tuple[pa.RecordBatchReader, tuple[str, ...]]:
     """The rows of a query, and the DuckDB types of its columns; what Arrow's own types do not hold comes as text.
 
     Arrow has no bits, no offsets of times and no such large numbers, and DuckDB would give other values for them.
     """
-    reader, types = fetching.opened(connection, text, bound, _BATCH)
+    reader, types = fetching.opened(connection, text, bound, _BATCH, compound=compound)
     if not any(map(_odd, types)):
         return reader, types
     columns = [quote(name) for name in reader.schema.names]

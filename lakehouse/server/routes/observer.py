@@ -10,7 +10,15 @@ from typing import Annotated, Any
 
 import msgspec
 
-from lakehouse.errors import ConfigError, DiskFull, EventInvalid, FilterInvalid, JournalError, RequestInvalid
+from lakehouse.errors import (
+    ConfigError,
+    DiskFull,
+    EventInvalid,
+    FilterInvalid,
+    JournalError,
+    RequestInvalid,
+    TooManyListeners,
+)
 from lakehouse.observer.model import Counters, Delivered, Event, Receipt, Stats, Status
 from lakehouse.observer.observer import LIMIT, Observer
 from lakehouse.observer.questions import Cursor, Filters
@@ -227,7 +235,7 @@ ROUTES = (
         stream,
         query=Heard,
         media=("text/event-stream",),
-        refuses=_READS,
+        refuses=(*_READS, TooManyListeners),
         reads=("Last-Event-ID",),
     ),
     Route("GET", "/observer/verify", "read", verify, refuses=(JournalError,)),

@@ -237,6 +237,54 @@ def test_rows_with_structs_are_written_to_files_whoever_makes_the_table(lake):
     assert lake.catalog.table("plain").bytes == 0
 
 
+KILLED = """
+import os, signal
+import lakehouse
+from lakehouse.catalog import inlining
+
+lake = lakehouse.open(args[0])
+inlining.narrow = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # the commit is done, the option not yet given
+lake.sql({statement!r})
+"""
+WIDE = "CREATE TABLE late AS SELECT {'a': ''} AS s, " + ", ".join(f"0 AS c{n}" for n in range(1950))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE late (s STRUCT(a VARCHAR))",
+        WIDE,
+    ],
+    ids=["made", "wide"],
+)
+def test_a_kill_before_a_table_has_the_option_to_write_files_only(lake, child, tmp_path, statement):
+    """Whoever writes next finishes it first: a lake that was open, a backup that only reads, a restored one."""
+    killed = child(KILLED.format(statement=statement), lake.path)
+    assert killed.process.wait(60) == -9
+    with lakehouse.open(lake.path, read_only=True) as reader:
+        reader.backup(tmp_path / "backup")
+    lakehouse.restore(tmp_path / "backup", tmp_path / "again")
+    value = """{'a': 'it''s "a" \\ {b}'}"""
+    with lakehouse.open(tmp_path / "again") as again:
+        for one in (lake, again):
+            one.sql(f"INSERT INTO late BY NAME SELECT {value} AS s")
+            one.sql("CREATE TABLE plain AS SELECT 1 AS i; INSERT INTO plain VALUES (2)")
+            assert one.sql("SELECT s FROM late WHERE s.a <> ''").fetchall() == [({"a": 'it\'s "a" \\ {b}'},)]
+            assert one.catalog.table("late").files()  # of rows that the catalog keeps there would be none
+            assert not one.catalog.table("plain").files()  # its two rows are kept there, as ever
+            assert not (one.path / "unfinished.json").exists()
+
+
+def test_half_a_word_of_a_writer_that_died_is_of_a_commit_that_never_was(lake):
+    (lake.path / "unfinished.json").write_text('{"tables": [["main", "gone"')
+    lake.sql("CREATE TABLE t AS SELECT 1 AS i")
+    assert not (lake.path / "unfinished.json").exists()
+    (lake.path / "unfinished.json").write_text('{"tables": [["main", "gone"]], "lake": true}')
+    lake.sql("INSERT INTO t VALUES (2)")
+    assert not (lake.path / "unfinished.json").exists()
+    assert not lake.catalog.table("t").files()
+
+
 def test_an_old_state_with_other_types_can_be_rolled_back_to(lake):
     """Lakes have tables that an earlier version of ours made."""
     with lake.catalog.writer.transaction("sql", "made before types were looked at") as transaction:
