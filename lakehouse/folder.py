@@ -9,7 +9,6 @@ from pathlib import Path
 from lakehouse import config, state
 from lakehouse.branch import BRANCHES_FOLDER
 from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER, MARKER_FILE, Database
-from lakehouse.catalog.inlining import UNFINISHED_FILE
 from lakehouse.catalog.lock import LOCK_FILE, WriterLock
 from lakehouse.errors import DiskFull, LakeTooNew, LakeUnusable
 from lakehouse.query import history
@@ -29,7 +28,7 @@ _OURS = (
     frozenset(
         {MARKER_FILE, CATALOG_FILE, DATA_FOLDER, OBJECTS_FOLDER, LOCK_FILE, config.FILE_NAME, "tmp", state.FILE_NAME}
     )
-    | {history.FILE_NAME, UNFINISHED_FILE, PATHWAY_FOLDER, OBSERVER_FOLDER, BRANCHES_FOLDER}
+    | {history.FILE_NAME, PATHWAY_FOLDER, OBSERVER_FOLDER, BRANCHES_FOLDER}
     | {
         REPORTS_FOLDER,
         DASHBOARDS_FOLDER,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from lakehouse.catalog.attach import ALIAS, METADATA
+from lakehouse.catalog.attach import ALIAS, DATA_FOLDER, METADATA
 from lakehouse.catalog.flush import sync
 from lakehouse.catalog.keeping import check, only_in_files, wide
 from lakehouse.catalog.names import literal, quote, shown
@@ -19,8 +19,9 @@ from lakehouse.errors import DiskFull
 if TYPE_CHECKING:
     from lakehouse.catalog.writer import Transaction
 
-UNFINISHED_FILE = "unfinished.json"
-"""Beside the catalog, from just before a commit until its tables have the option: they can have it no earlier."""
+UNFINISHED_FILE = f"{DATA_FOLDER}/unfinished.json"
+"""From just before a commit until its tables have the option, which they can have no earlier; among the data, as the
+workers that write for strangers may make files nowhere else."""
 INLINED = 10
 """So few rows of one insert DuckLake keeps in the catalog."""
 _OPTION = "data_inlining_row_limit"
@@ -75,9 +76,10 @@ def announce(transaction: Transaction, folder: Path) -> None:
     word = {"tables": sorted(transaction.files_only), "lake": transaction.lake_in_files}
     file = folder / UNFINISHED_FILE
     try:
+        file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(word), "utf-8")
         sync(file)
-        sync(folder)
+        sync(file.parent)
     except OSError as error:
         raise DiskFull(f"{file} cannot be written: {error.strerror}", hint="nothing was committed") from None
 

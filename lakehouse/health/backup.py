@@ -54,7 +54,7 @@ try:
 except OSError as error:
     sys.exit(error.errno)
 """
-_HELD = (CATALOG_FILE, state.FILE_NAME, config.FILE_NAME, MARKER_FILE, LOCK_FILE, UNFINISHED_FILE)
+_HELD = (CATALOG_FILE, state.FILE_NAME, config.FILE_NAME, MARKER_FILE, LOCK_FILE)
 _TRIES = 3
 _RECORDED = 64  # hashes written down at once
 _PAGE = 1000  # objects listed at once

@@ -57,6 +57,7 @@ class Ingest:
         options: Mapping[str, Any] | None = None,
         force: bool = False,
         once: str | None = None,
+        name: str | None = None,
     ) -> Receipt:
         """Load a source into a table, which is created when missing.
 
@@ -82,6 +83,7 @@ class Ingest:
             force: load even if the same content was loaded before.
             once: a name for this very load, kept with its commit: of several calls with the same name one loads,
                 also after a crash and with `force`, and the others get its receipt with `duplicate=True`.
+            name: how the source is called in the receipt, the note of the commit and errors; None: by its path.
 
         Raises:
             SourceNotFound: nothing is there.
@@ -103,7 +105,6 @@ class Ingest:
             return replace(first, elapsed=time.monotonic() - started)
         given = {str(name): value for name, value in (options or {}).items()}
         with faults.interruptible(), ExitStack() as stack:
-            name = None
             if objects.is_object(source):
                 name, source = stack.enter_context(objects.fetched(self._store, source, self._database.temp))
             opened = open_source(

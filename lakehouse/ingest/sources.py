@@ -121,7 +121,8 @@ def open_source(
         _check_options("frame", _without_types(options))
         if contract is not None and isinstance(source, pa.RecordBatchReader):
             source = source.read_all()  # it is read more than once
-        return replace(of_frame(source), types=asked)
+        frame = of_frame(source)
+        return replace(frame, types=asked, name=name or frame.name)
     stack = ExitStack()
     try:
         path = os.fsdecode(source)

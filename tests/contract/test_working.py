@@ -75,7 +75,7 @@ def test_reports(lake):
     assert told[-1] == run
     assert run.snapshot == lake.catalog.current_snapshot().id
     assert b"[(3,)]" in lake.storage.get(run.artefacts["html"])
-    asked = {"at": run.snapshot, "request": "contract-1"}
+    asked = {"at": run.snapshot, "request": "contract-2"}
     again = lake.reports.start("counting", {"n": 3}, **asked)
     assert (again.id, again.reused, again.status) == (run.id, True, "ok")
     assert lake.reports.get(run.id) == run

@@ -254,7 +254,10 @@ def test_loads(ask, here):
     rows = "id,name\n1,ann\n2,bob\n"
     receipt = ask("POST", "/ingest?table=people", content=rows, headers={"Content-Type": "text/csv"})
     assert (receipt["rows"], receipt["duplicate"], receipt["source"]) == (2, False, "upload")
-    assert ask("POST", "/ingest?table=people&format=csv", content=rows)["duplicate"] is True
+    again = ask("POST", "/ingest?table=people&format=csv", content=rows)
+    assert (again["duplicate"], again["source"]) == (True, "upload")
+    for told in ("/snapshots", "/tables/people/history", "/tables/people/lineage"):
+        assert str(here.path) not in json.dumps(ask("GET", told)), told
     assert here.catalog.table("people").row_count == 2
     more = json.dumps({"id": 2, "name": "bea"}) + "\n" + json.dumps({"id": 3, "name": "cy"})
     upsert = ask("POST", "/ingest?table=people&mode=upsert&key=id&format=ndjson", content=more)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,8 @@ _TYPES = {
 }
 _ENDINGS = {"csv": "csv", "tsv": "tsv", "json": "json", "ndjson": "ndjson", "parquet": "parquet", "excel": "xlsx"}
 _ENDINGS |= {"arrow": "arrow"}
+UPLOAD = "upload"
+"""What a body is called: where it was kept for a moment is nobody's business."""
 _PACKED = {"gzip": ".gz", "zstd": ".zst"}
 
 
@@ -85,11 +86,10 @@ def load(call: Call) -> Receipt:
             raise DiskFull(f"the upload cannot be kept: {error.strerror}", hint="nothing was loaded") from None
         try:
             if ending == "arrow":
-                return replace(_ingest(call, _arrow(path), None), source="upload")
+                return _ingest(call, _arrow(path), None, UPLOAD)
             zipped = query.format if ending == "zip" else None
-            return replace(_ingest(call, path, "csv" if zipped == "tsv" else zipped), source="upload")
+            return _ingest(call, path, "csv" if zipped == "tsv" else zipped, UPLOAD)
         except LakehouseError as error:
-            # Where the upload was kept for a moment is nobody's business, and tells nobody anything.
             text = (
                 error.message.partition("\nLINE ")[0].replace(str(path), "the upload").replace(path.name, "the upload")
             )
@@ -121,7 +121,7 @@ def _options(text: str | None) -> dict[str, Any] | None:
         raise RequestInvalid("options is no JSON object", hint='such as {"delim": ";"}') from None
 
 
-def _ingest(call: Call, source: Any, format: str | None) -> Receipt:
+def _ingest(call: Call, source: Any, format: str | None, name: str | None = None) -> Receipt:
     query: Load = call.query
     key = query.key[0] if len(query.key) == 1 else query.key or None
     return call.lake.ingest(
@@ -134,6 +134,7 @@ def _ingest(call: Call, source: Any, format: str | None) -> Receipt:
         options=_options(query.options),
         force=query.force,
         once=call.name(),
+        name=name,
     )
 
 
