@@ -1,6 +1,8 @@
 """Events as OpenLineage run events: what they say, that they fit the generated classes, and endpoints that fail."""
 
+import functools
 import json
+import operator
 import threading
 import time
 import uuid
@@ -10,6 +12,7 @@ from urllib.parse import urlsplit
 
 import attr
 import pytest
+from jsonschema import Draft202012Validator, ValidationError
 from openlineage.client.event_v2 import RunEvent
 from openlineage.client.generated import (
     base,
@@ -44,6 +47,87 @@ FACETS = {
 }
 
 
+def _object(required="", **properties):
+    return {"type": "object", "required": required.split(), "properties": properties}
+
+
+def _text(format=None):
+    return {"type": "string", **({"format": format} if format else {})}
+
+
+def _facet(required="", **properties):
+    base = {"_producer": _text("uri"), "_schemaURL": _text("uri")}
+    return _object(f"_producer _schemaURL {required}", **base, **properties)
+
+
+def _facets(**known):
+    return {"type": "object", "properties": known, "additionalProperties": _facet()}
+
+
+_NAMED = {"namespace": _text(), "name": _text()}
+_RUN_ID = _object("runId", runId=_text("uuid"))
+_DATA_FACETS = _facets(
+    version=_facet("datasetVersion", datasetVersion=_text()),
+    schema=_facet(fields={"type": "array", "items": _object("name", name=_text(), type=_text(), description=_text())}),
+    columnLineage=_facet(
+        "fields",
+        fields={
+            "type": "object",
+            "additionalProperties": _object(
+                "inputFields",
+                inputFields={"type": "array", "items": _object("namespace name field", **_NAMED, field=_text())},
+            ),
+        },
+    ),
+)
+_COUNTED = {"rowCount": {"type": "integer"}, "size": {"type": "integer"}}
+# What the published schemas ask for, in our own words: spec/OpenLineage.json and spec/facets/*.json of
+# OpenLineage/OpenLineage (Apache 2.0).
+RULES = Draft202012Validator(
+    _object(
+        "run job eventTime producer",
+        eventType={"enum": ["START", "RUNNING", "COMPLETE", "ABORT", "FAIL", "OTHER"]},
+        eventTime=_text("date-time"),
+        producer=_text("uri"),
+        schemaURL=_text("uri"),
+        run=_object(
+            "runId",
+            runId=_text("uuid"),
+            facets=_facets(
+                parent=_facet("run job", run=_RUN_ID, job=_object("namespace name", **_NAMED)),
+                errorMessage=_facet(
+                    "message programmingLanguage", message=_text(), programmingLanguage=_text(), stackTrace=_text()
+                ),
+                processing_engine=_facet("version", version=_text(), name=_text(), openlineageAdapterVersion=_text()),
+            ),
+        ),
+        job=_object(
+            "namespace name",
+            **_NAMED,
+            facets=_facets(
+                jobType=_facet(
+                    "processingType integration", processingType=_text(), integration=_text(), jobType=_text()
+                )
+            ),
+        ),
+        inputs={
+            "type": "array",
+            "items": _object("namespace name", **_NAMED, facets=_DATA_FACETS, inputFacets=_facets()),
+        },
+        outputs={
+            "type": "array",
+            "items": _object(
+                "namespace name",
+                **_NAMED,
+                facets=_DATA_FACETS,
+                outputFacets=_facets(outputStatistics=_facet(**_COUNTED)),
+            ),
+        },
+    ),
+    format_checker=Draft202012Validator.FORMAT_CHECKER,
+)
+
+
 def event(status, **more):
     given = {"run": "r1", "workflow": "w", "node": "n", "mode": "sql", "started": START, "ended": END}
     if status in ("failed", "timeout", "interrupted"):
@@ -60,9 +144,11 @@ def told(given, **more):
 
 
 def check(one):
-    """A run event fits the classes that openlineage-python generates from the published schemas: nothing unknown,
-    nothing missing, every facet of the schema it names, times with zones, ids that are UUIDs, addresses that are URIs.
+    """A run event keeps the rules of the published schemas, and fits the classes that openlineage-python generates from
+    them: nothing unknown, nothing missing, every facet of the schema it names, times with zones, ids that are UUIDs,
+    addresses that are URIs.
     """
+    RULES.validate(one)
     fits(one, base.RunEvent)
     assert one["schemaURL"].startswith("https://openlineage.io/spec/")
     assert urlsplit(one["producer"]).scheme == "https"
@@ -96,6 +182,25 @@ def fits(found, kind):
     assert needed <= set(found), (needed - set(found), kind)
 
 
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("eventTime", "2026-01-01T00:00:00"), ("eventType", "DONE"), ("producer", "no address"), ("run.runId", "r1"),
+        ("job.name", None), ("job.facets.jobType._schemaURL", 1), ("run.facets.processing_engine.version", 2),
+        ("run.facets.own", {"a": 1}), ("outputs.0.outputFacets.outputStatistics.rowCount", "3"),
+        ("outputs.0.facets.schema.fields", [{"type": "INTEGER"}]), ("outputs.0.facets.columnLineage.fields", {"a": {}}),
+    ],
+)  # fmt: skip
+def test_the_rules_can_be_broken(where, value):
+    data = Data("main.t", snapshot=3, rows=2, columns={"a": "INTEGER"}, sources={"a": (("main.s", "b"),)})
+    one = told(event("done", outputs=(data,)))[1]
+    *path, last = [int(part) if part.isdigit() else part for part in where.split(".")]
+    holder = functools.reduce(operator.getitem, path, one)
+    holder[last] = value
+    with pytest.raises(ValidationError):
+        RULES.validate(one)
+
+
 def test_the_check_can_fail():
     (one, _) = told(event("done"))
     for spoil in (
@@ -107,7 +212,7 @@ def test_the_check_can_fail():
     ):
         spoiled = json.loads(json.dumps(one))
         spoil(spoiled)
-        with pytest.raises((AssertionError, ValueError)):
+        with pytest.raises((AssertionError, ValueError, ValidationError)):
             check(spoiled)
 
 

@@ -46,7 +46,18 @@ def test_a_round_trip(run, tmp_path):
     assert json.loads(run("get", uid, "--json"))["score"] == 0.5
     assert run("export", str(tmp_path / "out.ndjson")).startswith("2 traces")
     assert run("import", str(tmp_path / "out.ndjson")) == "0 added, 2 were there, 0 revised\n"
+    assert json.loads(run("export", str(tmp_path / "out.ndjson"), "--json"))["traces"] == 2
+    assert json.loads(run("import", str(tmp_path / "out.ndjson"), "--json")) == {"added": 0, "skipped": 2, "revised": 0}
     assert "before" in run("compact")
+    assert set(json.loads(run("compact", "--json"))) == {"bytes_before", "bytes_after"}
+    page = json.loads(run("search", "late", "--mode", "lexical", "--limit", "1", "--json"))
+    last = json.loads(run("search", "late", "--mode", "lexical", "--cursor", page["next_cursor"], "--json"))
+    assert last["next_cursor"] is None
+    assert {one["results"][0]["uid"] for one in (page, last)} == {uid, two["uid"]}
+    assert page["next_cursor"] in run("search", "late", "--mode", "lexical", "--limit", "1")
+    least = str(page["results"][0]["score"])
+    found = json.loads(run("search", "late", "--mode", "lexical", "--threshold", least, "--json"))["results"]
+    assert [one["uid"] for one in found] == [page["results"][0]["uid"]]
     assert json.loads(run("stats", "--json"))["traces"] == 2
     assert json.loads(run("verify", "--json"))["sound"] is True
 
