@@ -39,8 +39,10 @@ SCRIPTS = (
     "sandbox",
     "sandbox_fuzz",
     "reports",
+    "dashboards",
     "server",
     "load",
+    "grid",
     "workflow",
     "workflow_kill",
 )

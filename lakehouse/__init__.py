@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lakehouse.ingest.load import Receipt
     from lakehouse.lake import Lakehouse, open, restore
     from lakehouse.magics import load_ipython_extension
+    from lakehouse.notebook.suggestions import Completer
     from lakehouse.query.result import Result
 
 __version__ = "0.1.0"
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "Client": "lakehouse.client.lake",
     "Column": "lakehouse.catalog.table",
+    "Completer": "lakehouse.notebook.suggestions",
     "Lakehouse": "lakehouse.lake",
     "Receipt": "lakehouse.ingest.load",
     "Result": "lakehouse.query.result",
@@ -42,6 +44,7 @@ _LAZY = {
 __all__ = [
     "Client",
     "Column",
+    "Completer",
     "Lakehouse",
     "LakehouseError",
     "Receipt",

@@ -127,6 +127,8 @@ class QuerySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A result up to this size is kept in memory; a larger one is read again when asked for."""
     progress: bool = True
     """Show progress for anything over two seconds."""
+    grid: bool = True
+    """Show results of more rows than a page as a grid, in notebooks with widgets."""
     history_rows: CountOrNone = 10_000
     """Queries kept in the history of the lake; 0 turns it off."""
     sandbox: Literal["full", "gate-only"] = "full"
@@ -180,6 +182,8 @@ class ObserverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When an event is forced to the disk: before it is acknowledged, within about a second, or when the system likes."""
     keep: Age = "90d"
     """Events older than this are left out when the journal is compacted."""
+    listeners: Count = 500
+    """Who may listen to the events of one server at once; each holds a connection."""
     openlineage: str | None = None
     """Where OpenLineage run events go as well: `file:PATH` or an `http(s)://` address; None: nowhere."""
     openlineage_key: Secret | None = None

@@ -7,11 +7,13 @@
     │   ├── Forbidden          a scope or an address that is not enough
     │   ├── TooManyAttempts    wrong tokens from one address
     │   └── BindRefused        a server that would be open to others
+    ├── ArgumentInvalid        an argument of another type than the call takes
     ├── RequestInvalid         a request over HTTP that cannot be read
     │   ├── MediaTypeUnsupported
     │   ├── RangeInvalid       behind the end of the object
     │   ├── NotAcceptable      no format that was asked for can be given
     │   └── KeyReused          an Idempotency-Key that stands for another request
+    ├── TooManyListeners       all places of those who listen to events are taken
     ├── LakeError              the lake folder itself
     │   ├── LakeUnusable       a file, not writable, not a lake
     │   ├── LakeTooNew         written by a newer version
@@ -33,8 +35,7 @@
     ├── AlreadyExists
     ├── Conflict               somebody else changed it meanwhile
     │   ├── PreconditionFailed if_absent or if_match does not hold
-    │   ├── RequestInFlight    the same request is being worked on
-    │   └── OutcomeUnknown     the server died while it worked on the same request
+    │   └── RequestInFlight    the same request is being worked on
     ├── KeyInvalid             the text cannot be an object's key
     ├── ObjectTooLarge         larger than the cap of its key prefix
     ├── JournalError           a record that cannot be written, a file that cannot be used
@@ -105,6 +106,12 @@ class ConfigError(LakehouseError):
     code = "config_invalid"
 
 
+class ArgumentInvalid(LakehouseError):
+    """An argument is not of the type that the call takes; names it."""
+
+    code = "argument_invalid"
+
+
 class AccessError(LakehouseError):
     """Whoever asks may not have it."""
 
@@ -170,6 +177,13 @@ class KeyReused(RequestInvalid):
 
     code = "idempotency_key_reused"
     status = 422
+
+
+class TooManyListeners(LakehouseError):
+    """As many listen to the events of a server as `observer.listeners` says."""
+
+    code = "too_many_listeners"
+    status = 503
 
 
 class LakeError(LakehouseError):
@@ -309,12 +323,6 @@ class RequestInFlight(Conflict):
     """A request with the same `Idempotency-Key` is being worked on; its answer can be asked for in a moment."""
 
     code = "request_in_flight"
-
-
-class OutcomeUnknown(Conflict):
-    """The server died while it worked on the request with this `Idempotency-Key`; whether it was done must be looked up."""
-
-    code = "outcome_unknown"
 
 
 class KeyInvalid(LakehouseError):

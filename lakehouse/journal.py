@@ -12,10 +12,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+from msgspec.structs import replace
 
 from lakehouse import lines
 from lakehouse.durable import Held, explained, make_folder, opened, sync_folder, told, write_all
@@ -332,9 +334,12 @@ class Holding:
 class Writing:
     """The journal in the hands of one writer; `end` is where the next record goes, `time` that of the last one."""
 
+    __slots__ = ("_draft", "_file", "_journal", "_longest", "end", "sound", "time", "whole")
+
+    time: datetime
+
     def __init__(self, journal: Journal, file: int, end: Position, *, whole: bool = True, draft: bool = False) -> None:
         self.end = end
-        self.time = datetime.now(UTC)
         self.sound = True
         self._journal = journal
         self._file = file

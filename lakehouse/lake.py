@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import config, state
+from lakehouse.arguments import arguments_told
 from lakehouse.branch import Branch
 from lakehouse.catalog.attach import Database
 from lakehouse.catalog.catalog import Catalog
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 _PINNED_KEPT = 4
 
 
+@arguments_told
 class Lakehouse:
     """An opened lake; made by `lakehouse.open()`, closed by `close()` or at the end of a `with` block.
 
@@ -249,6 +251,15 @@ class Lakehouse:
             repair: remove or write again what nobody can miss; it is said what was done.
         """
         return diagnose(self.path, checksums=checksums, repair=repair)
+
+    def at(self, version: Version) -> Lakehouse:
+        """The whole lake as it was at a snapshot id, tagged snapshot or time, to read; this lake closes it.
+
+        Raises:
+            SnapshotNotFound: there is no such snapshot.
+        """
+        self._database.check_open()
+        return self._at(self.catalog.resolve(version))
 
     def running(self) -> list[Running]:
         """The queries under way in this process, oldest first."""

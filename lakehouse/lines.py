@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from lakehouse.records import SLACK, Entry, Fault, Line, Position, generation_of, hash_of, parse
 

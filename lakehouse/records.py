@@ -25,8 +25,7 @@ SLACK = 1024
 _CRC_SIZE = len(b',"crc":"00000000"}')
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(msgspec.Struct, frozen=True, gc=False):
     """A place in a journal, right behind a line."""
 
     generation: int = 0
@@ -39,8 +38,7 @@ class Position:
     """The hash of that record."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One record as it was read."""
 
     seq: int

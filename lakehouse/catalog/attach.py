@@ -19,7 +19,7 @@ import duckdb
 
 from lakehouse.catalog import extensions, faults
 from lakehouse.catalog.names import literal
-from lakehouse.config import Settings
+from lakehouse.config import Settings, parse_size
 from lakehouse.errors import LakeClosed, LakehouseError, LakeTooNew, LakeUnusable
 
 ALIAS = "lake"
@@ -59,6 +59,7 @@ class Database:
         self.read_only = read_only or version is not None
         self.version = version
         self.temp = Path(settings.storage.temp_directory or folder / "tmp")
+        self.max_temp_size = parse_size(settings.storage.max_temp_size)
         self._local = threading.local()
         self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
         self._loading = threading.Lock()

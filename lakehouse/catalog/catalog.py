@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
+from lakehouse.arguments import arguments_told
 from lakehouse.catalog import faults, notes
 from lakehouse.catalog import search as searching
 from lakehouse.catalog.attach import ALIAS, Database
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _COUNT_BATCH = 100  # tables counted in one query
 
 
+@arguments_told
 class Catalog:
     """What there is in the lake, now or at the snapshot it is pinned to.
 

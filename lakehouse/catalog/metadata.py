@@ -100,6 +100,7 @@ class Metadata:
         self._lock = threading.RLock()
         self._reading: _Reading | None = None
         self._relations: tuple[int, dict[tuple[str, str], Relation], dict[int, Relation]] | None = None
+        self._macros: tuple[int, frozenset[str]] | None = None
         self._closed = threading.Event()
         with self._lock:
             self._renew()
@@ -314,9 +315,12 @@ class Metadata:
         return totals
 
     def macros(self, snapshot: int) -> frozenset[str]:
-        """Lower-cased names of the lake's own macros."""
-        rows = self.rows("s", f"SELECT macro_name FROM ducklake_macro WHERE {visible(snapshot)}")
-        return frozenset(row[0].lower() for row in rows)
+        """Lower-cased names of the lake's own macros; kept for the snapshot last asked for."""
+        kept = self._macros  # read once, as in `_at`
+        if kept is None or kept[0] != snapshot:
+            rows = self.rows("s", f"SELECT macro_name FROM ducklake_macro WHERE {visible(snapshot)}")
+            kept = self._macros = (snapshot, frozenset(row[0].lower() for row in rows))
+        return kept[1]
 
     def macro(self, name: str, snapshot: int) -> tuple[str, ...]:
         """The queries that a macro of the lake stands for, one of a value as `SELECT …`; none if there is no such."""

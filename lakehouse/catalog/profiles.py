@@ -151,7 +151,7 @@ def _html_row(column: ColumnProfile, rows: int) -> str:
     odd = f"<br><small>{column.not_finite:,} not finite</small>" if column.not_finite else ""
     kind = column.type if len(column.type) <= 60 else f"{column.type[:59]}…"
     cells = [
-        f'{html.escape(column.name)}<br><small style="opacity:.6">{html.escape(kind.lower())}</small>',
+        f'{html.escape(column.name)}<br><small style="opacity:.8">{html.escape(kind.lower())}</small>',
         html.escape(_share(column.nulls, rows)) + odd,
         html.escape(_distinct(column)),
         html.escape(_value(column.min)),
@@ -183,7 +183,8 @@ def _svg(column: ColumnProfile) -> str:
             f'<rect x="{number * width:.2f}" y="{height - tall:.1f}" width="{width * 0.9:.2f}" height="{tall:.1f}"'
             f' fill="#4c78a8"><title>{label}</title></rect>'
         )
-    return f'<svg width="100" height="{height}" role="img">{"".join(parts)}</svg>'
+    name = html.escape(f"how the values of {column.name} are spread")
+    return f'<svg width="100" height="{height}" role="img" aria-label="{name}">{"".join(parts)}</svg>'
 
 
 def _repeats(column: ColumnProfile) -> bool:

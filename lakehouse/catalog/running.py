@@ -33,11 +33,22 @@ class Running:
     started: float = field(default_factory=time.monotonic)
     deadline: float | None = None
     cancelled: bool = False
+    thread: int = field(default_factory=threading.get_ident)
+    """The thread that waits for it."""
 
     @property
     def elapsed(self) -> float:
         """Seconds since it began."""
         return time.monotonic() - self.started
+
+    @property
+    def progress(self) -> float | None:
+        """Percent that is done, as DuckDB guesses; None when it does not."""
+        try:
+            percent = self.connection.query_progress()
+        except duckdb.Error:
+            return None  # it has just ended
+        return percent if percent >= 0 else None
 
 
 class Runner:
@@ -97,6 +108,7 @@ class Runner:
         future = self._pool.submit(work)
         bar: Any = None
         timed_out = False
+        shown = self._progress and threading.current_thread() is threading.main_thread()
         try:
             while True:
                 try:
@@ -107,7 +119,8 @@ class Runner:
                 timed_out = running.deadline is not None and time.monotonic() >= running.deadline
                 if timed_out or running.cancelled:  # again each time: it may not have been in DuckDB yet
                     running.connection.interrupt()
-                if self._progress and running.elapsed > _PATIENCE:
+                # A bar belongs to the cell being run, and cells are run by the main thread.
+                if shown and running.elapsed > _PATIENCE:
                     bar = _show(bar, running)
         except BaseException as error:
             if not future.done():

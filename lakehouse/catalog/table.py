@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lakehouse.arguments import arguments_told
 from lakehouse.catalog import inlining, layout
 from lakehouse.catalog import profile as profiling
 from lakehouse.catalog.attach import ALIAS
@@ -34,6 +35,7 @@ class Column:
     comment: str | None
 
 
+@arguments_told
 class Table:
     """A table or view; every property is read when asked for.
 

@@ -12,10 +12,11 @@ from lakehouse.cli.shared import as_json, opened, print_json, print_rows
 @click.option("--ip", default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8866, show_default=True)
 @click.option("--viewers", type=click.IntRange(1), default=20, show_default=True, help="Most pages open at once.")
+@click.option("--each", type=click.IntRange(1), default=5, show_default=True, help="Most pages open of one viewer.")
 @click.option("--warm", type=click.IntRange(1), default=1, show_default=True, help="Kernels kept ready of each.")
 @click.option("--memory", default="4GB", show_default=True, help="Most memory that each kernel may ask for.")
 @click.pass_context
-def dashboards(ctx: click.Context, ip: str, port: int, viewers: int, warm: int, memory: str) -> None:
+def dashboards(ctx: click.Context, ip: str, port: int, viewers: int, each: int, warm: int, memory: str) -> None:
     """Serve the published dashboards; exit code 2 when they would be open to others.
 
     The token is read from $AUTH_TOKEN as `lakehouse serve` reads it; a browser is asked for it once. Without one only
@@ -24,7 +25,7 @@ def dashboards(ctx: click.Context, ip: str, port: int, viewers: int, warm: int, 
     if ctx.invoked_subcommand is None:
         from lakehouse.server.voila import launch
 
-        launch(ctx.obj, ip, port, viewers=viewers, warm=warm, memory=memory)
+        launch(ctx.obj, ip, port, viewers=viewers, each=each, warm=warm, memory=memory)
 
 
 @dashboards.command("list")

@@ -73,6 +73,8 @@ def get(path: str | None, uid: str, as_of: str | None, as_json: bool) -> None:
 @click.option("--kind", help="Only this kind.")
 @click.option("--retired", is_flag=True, help="Retired ones too.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@click.option("--cursor", help="What the page before gave for the next one, with all else equal.")
+@click.option("--threshold", type=float, help="Leave out what scores less.")
 @click.option("--explain", is_flag=True, help="Show which words matched.")
 @click.option(
     "--mode",
@@ -93,6 +95,8 @@ def search(
     kind: str | None,
     retired: bool,
     limit: int,
+    cursor: str | None,
+    threshold: float | None,
     explain: bool,
     mode: Any,
     tags: tuple[str, ...],
@@ -111,6 +115,8 @@ def search(
             scope=_scope(scopes),
             include_retired=retired,
             limit=limit,
+            cursor=cursor,
+            threshold=threshold,
             explain=explain,
             mode=mode,
             as_of=_when(as_of),
@@ -120,9 +126,12 @@ def search(
         rows = [{**row, "why": str(found.why or "")} for row, found in zip(rows, page, strict=True)]
     if as_json:
         results = [{**found.trace.to_dict(), "score": found.score, "why": found.why} for found in page]
-        print_json({"results": results, "position": page.position, "ranking": page.ranking})
-    else:
-        print_rows(rows, as_json=False, empty="nothing was found")
+        facts = {"next_cursor": page.next_cursor, "position": page.position, "ranking": page.ranking}
+        print_json({"results": results, **facts})
+        return
+    print_rows(rows, as_json=False, empty="nothing was found")
+    if page.next_cursor is not None:
+        click.echo(f"there are more: --cursor {page.next_cursor}")
 
 
 @_command()
@@ -220,22 +229,28 @@ def feedback(path: str | None, uid: str, score: float, note: str | None, as_json
 
 @_command()
 @click.argument("file", type=click.Path(dir_okay=False))
+@as_json
 @click.pass_obj
-def export(path: str | None, file: str) -> None:
+def export(path: str | None, file: str, as_json: bool) -> None:
     """Write all traces to FILE as NDJSON."""
     with opened(path, read_only=True) as lake:
-        click.echo(f"{lake.pathway.export(file):,} traces in {file}")
+        count = lake.pathway.export(file)
+    print_json({"traces": count, "file": file}) if as_json else click.echo(f"{count:,} traces in {file}")
 
 
 @_command("import")
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option("--on-conflict", type=click.Choice(["skip", "fail", "revise"]), default="skip", show_default=True)
+@as_json
 @click.pass_obj
-def import_(path: str | None, file: str, on_conflict: Any) -> None:
+def import_(path: str | None, file: str, on_conflict: Any, as_json: bool) -> None:
     """Add the traces of FILE: an export, or memories as other stores write them."""
     with opened(path, create=True) as lake:
         done = lake.pathway.import_(file, on_conflict=on_conflict)
-    click.echo(f"{done.added:,} added, {done.skipped:,} were there, {done.revised:,} revised")
+    if as_json:
+        print_json(asdict(done))
+    else:
+        click.echo(f"{done.added:,} added, {done.skipped:,} were there, {done.revised:,} revised")
 
 
 @_command()
@@ -270,12 +285,14 @@ def verify(ctx: click.Context, as_json: bool) -> None:
 
 
 @_command()
+@as_json
 @click.pass_obj
-def compact(path: str | None) -> None:
+def compact(path: str | None, as_json: bool) -> None:
     """Write the journal anew, without damaged lines."""
     with opened(path) as lake:
         before, after = lake.pathway.compact()
-    click.echo(f"{before:,} bytes before, {after:,} after")
+    facts = {"bytes_before": before, "bytes_after": after}
+    print_json(facts) if as_json else click.echo(f"{before:,} bytes before, {after:,} after")
 
 
 @_command()

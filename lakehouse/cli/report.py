@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from lakehouse.cli.shared import as_json, at_version, opened, print_json, print_rows
+from lakehouse.errors import ReportInvalid
 
 if TYPE_CHECKING:
     from lakehouse.reports.model import ReportRun
@@ -216,6 +217,8 @@ def open_(path: str | None, run_id: str, output: str | None, no_browser: bool) -
 
     with opened(path, read_only=True) as lake:
         found = lake.reports.get(run_id)
+        if "html" not in found.artefacts:
+            raise ReportInvalid(f"the run {run_id} has no page: it is {found.status}")
         target = Path(output or f"{found.id}.html").absolute()
         with written(target) as temporary:
             temporary.write_bytes(lake.storage.get(found.artefacts["html"]))

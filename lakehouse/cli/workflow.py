@@ -95,22 +95,38 @@ def run(
 
 @workflow.command()
 @click.argument("run_id", metavar="RUN")
+@click.option("--updated", is_flag=True, help="Go by its file as it is now: what differs is done again, and the rest.")
 @workers
 @executor
 @quiet
 @as_json
 @click.pass_obj
 def resume(
-    path: str | None, run_id: str, workers: int | None, executor: str | None, quiet: bool, as_json: bool
+    path: str | None,
+    run_id: str,
+    updated: bool,
+    workers: int | None,
+    executor: str | None,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Go on with a run that failed, was cancelled or interrupted; what is done stays."""
+    from lakehouse.workflow.renewed import file_of
+
     with opened(path) as lake:
         before = lake.workflows.get(run_id)
+        file = file_of(before.definition) if updated else None
+        if updated and file is None:
+            raise click.UsageError(
+                "the run was not begun from a file that is still there: --updated has nothing to take"
+            )
         left = sum(node not in before.events or not before.events[node].success for node in before.nodes)
         _stoppable()
 
         def work(progress: Any) -> Run:
-            return lake.workflows.resume(run_id, workers=workers, executor=executor, progress=progress, check=False)
+            return lake.workflows.resume(
+                run_id, workflow=file, workers=workers, executor=executor, progress=progress, check=False
+            )
 
         _finish(_watched(work, before.workflow, left, quiet=quiet or as_json), as_json)
 
@@ -245,6 +261,8 @@ def _watched(work: Any, name: str, count: int, *, quiet: bool) -> Run:
 def _finish(run: Run, as_json: bool) -> None:
     """Print a run and end with the exit code that it deserves."""
     _print(run, as_json)
+    if run.note:
+        click.echo(f"note: {run.note}", err=True)
     if not run.success:
         if not as_json:
             click.echo(f"hint: lakehouse workflow resume {run.id}", err=True)

@@ -32,6 +32,7 @@ from lakehouse.query.result import Result
 from lakehouse.query.script import Parameters
 
 _ONLY_THERE = {
+    "at": "sql(…, at=…) and catalog.table(name).at(…) read a snapshot",
     "transaction": "over HTTP every statement is a commit of its own",
     "branch": "open a branch where the lake is",
     "backup": "run lakehouse backup where the lake is",

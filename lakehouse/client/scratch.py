@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
 from lakehouse.catalog import faults
+from lakehouse.config import StorageSettings, parse_size
 from lakehouse.errors import AnswerBroken
 
 
@@ -17,6 +20,8 @@ class Scratch:
     """Connections to an empty database in memory, made when first needed; the part of `Database` that results use."""
 
     def __init__(self) -> None:
+        self.temp = Path(tempfile.gettempdir())
+        self.max_temp_size = parse_size(StorageSettings().max_temp_size)
         self._root: duckdb.DuckDBPyConnection | None = None
         self._idle: list[duckdb.DuckDBPyConnection] = []
         self._lock = threading.Lock()

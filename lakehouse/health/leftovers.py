@@ -13,7 +13,9 @@ from pathlib import Path
 from lakehouse.health import inventory
 from lakehouse.health.inventory import Footprint, footprint
 
-_OURS = re.compile(r"(unzip-|object-|duckdb_temp_|\.?tmp).*|.*\.(arrow|tmp)")  # the folder may be shared with others
+_OURS = re.compile(
+    r"(unzip-|object-|grid-|duckdb_temp_|\.?tmp).*|.*\.(arrow|tmp)"
+)  # the folder may be shared with others
 _BRANCH_LOCK = "branch.lock"  # held by the process whose branch it is
 _LEAST = 3600.0  # seconds: a file of a running load may be closed for a moment
 

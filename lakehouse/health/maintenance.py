@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
+from lakehouse.arguments import arguments_told
 from lakehouse.catalog import faults, notes
 from lakehouse.catalog.attach import ALIAS, Database
 from lakehouse.catalog.catalog import Catalog
@@ -75,6 +76,7 @@ class Dropped(Protocol):
     def bytes_after(self) -> int: ...
 
 
+@arguments_told
 class Maintenance:
     """The keeping of one lake; `lake.maintenance` is one.
 

@@ -173,6 +173,27 @@ class CatalogNames:
         return self._functions
 
 
+class Completer:
+    """What may be typed next in SQL over one lake; `%%sql` suggests the same.
+
+    Args:
+        lake: whose tables, columns and functions there are.
+    """
+
+    def __init__(self, lake: Lakehouse) -> None:
+        self._lake = lake
+        self._names = CatalogNames()
+
+    def complete(self, sql: str, cursor: int) -> Suggestions:
+        """What may stand from its `start` to the cursor: `items` with `text` and `kind`, the likely ones first.
+
+        Args:
+            sql: finished or not.
+            cursor: where in it, in characters.
+        """
+        return completion.complete(sql, cursor, self._names.read(self._lake, {}))
+
+
 def _columns(lake: Lakehouse, relation: Relation, listed: Callable[[], Mapping[int, list[str]]]) -> Columns:
     if relation.kind == "table":
         return lambda: listed().get(relation.id, [])

@@ -24,8 +24,7 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(msgspec.Struct, frozen=True):
     """One record of how a question was answered; a copy, which changes nothing in the memory."""
 
     uid: str
@@ -52,9 +51,7 @@ class Trace:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values, times in ISO 8601."""
-        names = (name for name in self.__slots__)
-        values = {name: getattr(self, name) for name in names}
-        return values | {
+        return msgspec.structs.asdict(self) | {
             "tags": list(self.tags),
             "scope": dict(self.scope),
             "created_at": self.created_at.isoformat(),

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lakehouse.arguments import arguments_told
 from lakehouse.errors import FilterInvalid, TraceNotFound
 from lakehouse.journal import Journal, Sync, Verification
 from lakehouse.pathway import transfer
@@ -24,6 +25,7 @@ AsOf = int | str | datetime
 Mode = Literal["auto", "lexical", "semantic", "hybrid"]
 
 
+@arguments_told
 class Memory:
     """The side of `Pathway` that changes nothing.
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from lakehouse.arguments import arguments_told
 from lakehouse.catalog.origin import origin
 from lakehouse.catalog.secrets import masked, secret
 from lakehouse.errors import LakeReadOnly, QueryError, TraceInvalid
@@ -119,6 +120,7 @@ class Recording:
         return f"recorded as {self.trace.uid}, {many}{concluded}"
 
 
+@arguments_told
 class Recorder(Pathway):
     """The memory of one lake.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
+from lakehouse.arguments import arguments_told
 from lakehouse.errors import (
     AlreadyExists,
     Conflict,
@@ -31,6 +32,7 @@ from lakehouse.pathway.model import (
 from lakehouse.pathway.names import Names
 from lakehouse.pathway.reading import Memory
 from lakehouse.pathway.search import trace_of
+from lakehouse.records import Position
 
 if TYPE_CHECKING:
     from lakehouse.pathway.embedding import Embedder
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 _BULK = 5000
 
 
+@arguments_told
 class Pathway(Memory):
     """Traces in a journal that any number of processes share; every one that was acknowledged is on the disk.
 
@@ -61,6 +64,7 @@ class Pathway(Memory):
         super().__init__(folder, sync=sync, embedder=embedder)
         self._read_only = read_only
         self._snapshot = snapshot
+        self._taken: Names | None = None
 
     def add(
         self,
@@ -87,9 +91,9 @@ class Pathway(Memory):
         """
         new = draft(content, kind=kind, tags=tags, scope=scope, uid=uid)
         with self._writing() as writing:
-            if uid and self._find(uid):  # a name that was made up here is new
+            if uid and self._is_taken(uid, writing):  # a name that was made up here is new
                 raise AlreadyExists(f"there is a trace {uid}", hint="add_idempotent counts it; update changes it")
-            return self._keep(writing, new)
+            return self._keep(writing, new, named=uid is not None)
 
     def add_idempotent(
         self,
@@ -108,12 +112,12 @@ class Pathway(Memory):
         new = draft(content, kind=kind, tags=tags, scope=scope, uid=uid)
         with self._writing() as writing:
             if uid is not None:
-                found = self._index.rows("t.uid = ?", [uid])
+                found = self._index.rows("t.uid = ?", [uid]) if self._is_taken(uid, writing) else []
             else:
                 same = digest(msgspec.json.decode(new.content))
                 found = self._index.rows("t.digest = ? ORDER BY t.retired, t.id LIMIT 1", [same])
             if not found:
-                return self._keep(writing, new)
+                return self._keep(writing, new, named=uid is not None)
             known = trace_of(found[0])
             writing.append({"op": "replay", "uid": known.uid})
             return replace(known, replay_count=known.replay_count + 1, updated_at=writing.time)
@@ -130,7 +134,6 @@ class Pathway(Memory):
         uids: list[str] = []
         batch: list[Draft] = []
         named: list[str] = []
-        names: Names | None = None
         for item in items:
             mapping = type(item) is dict or isinstance(item, Mapping)
             if not mapping or "content" not in item or not _ADD.issuperset(item):
@@ -141,10 +144,11 @@ class Pathway(Memory):
             if uid:
                 named.append(uid)
             if len(batch) == _BULK:
-                names = names or self._names(named)
-                uids += self._add_batch(batch, named, names)
+                uids += self._add_batch(batch, named)
                 batch, named = [], []
-        return uids + self._add_batch(batch, named, names or self._names(named))
+        uids += self._add_batch(batch, named)
+        self._names.rest()
+        return uids
 
     def update(self, uid: str, content: Any, *, if_version: int | None = None) -> Trace:
         """Give a trace new content; it keeps its uid, and its earlier versions are kept.
@@ -187,9 +191,9 @@ class Pathway(Memory):
                 scope=old.scope if scope is None else scope,
                 uid=new_uid,
             )
-            if new_uid and self._find(new_uid):
+            if new_uid and self._is_taken(new_uid, writing):
                 raise AlreadyExists(f"there is a trace {new_uid}")
-            return self._keep(writing, new, predecessor=uid)
+            return self._keep(writing, new, predecessor=uid, named=new_uid is not None)
 
     def retire(self, uid: str, reason: str | None = None) -> Trace:
         """Take a trace out of search; `get` and `history` still give it. Retiring it again changes nothing."""
@@ -277,9 +281,11 @@ class Pathway(Memory):
         if score is not None:
             events.append({"op": "feedback", "uid": new.uid, "score": check_score(score)})
         with self._writing() as writing:
-            if uid and self._find(uid):
+            if uid and self._is_taken(uid, writing):
                 raise AlreadyExists(f"there is a trace {uid}")
-            writing.append(*events)
+            end = writing.append(*events)
+            if uid:
+                self._name([uid], end)
         return new.uid
 
     def compact(self) -> tuple[int, int]:
@@ -300,22 +306,35 @@ class Pathway(Memory):
             raise LakeReadOnly("the lake is open for reading only", hint="open it without at= and read_only= to write")
         return self.journal.writing()
 
-    def _names(self, named: list[str]) -> Names | None:
-        """What tells whether they are taken, if any is named."""
-        return Names(self.journal, self._index) if named else None
+    @property
+    def _names(self) -> Names:
+        """What tells which names are taken; only for who holds the journal."""
+        if self._taken is None:
+            self._taken = Names(self.journal, self._index)
+        return self._taken
 
-    def _keep(self, writing: Writing, new: Draft, predecessor: str | None = None) -> Trace:
+    def _is_taken(self, uid: str, writing: Writing) -> bool:
+        return self._names.taken([uid], writing.end) is not None
+
+    def _keep(self, writing: Writing, new: Draft, predecessor: str | None = None, *, named: bool = False) -> Trace:
         """Write a new trace. The index hears of it from whoever reads next: a write is done when the journal has it."""
         new.snapshot = self._snapshot()
         if predecessor is not None:
             new.predecessor = predecessor
-        writing.append(new)
+        end = writing.append(new)
+        if named:
+            self._name([new.uid], end)
         content, at = msgspec.json.decode(new.content), writing.time
         return Trace(
             new.uid, content, new.kind, new.tags, new.scope, 1, predecessor, 0, False, None, None, at, at, new.snapshot
         )
 
-    def _add_batch(self, batch: list[Draft], named: list[str], names: Names | None) -> list[str]:
+    def _name(self, uids: list[str], end: Position) -> None:
+        """Remember names that were written."""
+        self._names.added(uids, end)
+        self._names.rest()
+
+    def _add_batch(self, batch: list[Draft], named: list[str]) -> list[str]:
         if not batch:
             return []
         uids = [new.uid for new in batch]
@@ -323,14 +342,14 @@ class Pathway(Memory):
             twice = next(uid for uid in uids if uids.count(uid) > 1)
             raise AlreadyExists(f"the uid {twice} is given twice")
         with self._writing() as writing:
-            if names and (known := names.taken(named, writing.end)):  # those that were made up here are new
+            if named and (known := self._names.taken(named, writing.end)):  # those that were made up here are new
                 raise AlreadyExists(f"there is a trace {known}")
             snapshot = self._snapshot()
             for new in batch:
                 new.snapshot = snapshot
             end = writing.append(*batch)
-            if names:
-                names.added(named, end)
+            if named:
+                self._names.added(named, end)
         return uids
 
 

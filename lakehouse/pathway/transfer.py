@@ -85,21 +85,20 @@ def import_(pathway: Pathway, path: Path, on_conflict: OnConflict) -> Imported:
     added = skipped = revised = 0
     for where, record in _records(path):
         arguments = _arguments(record, where)
-        uid = arguments["uid"]
-        if uid is not None and pathway.has(uid):
+        try:
+            pathway.bring(**arguments)
+            added += 1
+        except AlreadyExists:
+            uid = arguments["uid"]
             if on_conflict == "fail":
-                raise AlreadyExists(f"{where}: there is a trace {uid}", hint="on_conflict='skip' or 'revise'")
+                raise AlreadyExists(f"{where}: there is a trace {uid}", hint="on_conflict='skip' or 'revise'") from None
             if on_conflict == "skip":
                 skipped += 1
                 continue
             pathway.revise(uid, **{name: arguments[name] for name in ("content", "kind", "tags", "scope")})
             revised += 1
-            continue
-        try:
-            pathway.bring(**arguments)
         except TraceInvalid as error:
             raise TraceInvalid(f"{where}: {error.message}", hint=error.hint) from None
-        added += 1
     return Imported(added, skipped, revised)
 
 

@@ -244,7 +244,7 @@ class Engine:
         return self._result(read.statement, running, rows, None, snapshot, bound=read.parameters)
 
     def _lease(self, read: _Read, snapshot: int) -> Lease | None:
-        if not read.relations or read.shape is None:
+        if read.relations is None or read.shape is None:
             return None
         return self._direct.lease(read.shape, read.relations, snapshot)
 
@@ -337,6 +337,7 @@ class Engine:
             explain=explain,
             kind=statement.kind,
             cached=cached,
+            grid=self._settings.query.grid,
         )
 
     def _empty(self, statement: Statement) -> Result:

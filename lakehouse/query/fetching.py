@@ -15,11 +15,11 @@ from lakehouse.query.statements import done
 
 
 def opened(
-    connection: duckdb.DuckDBPyConnection, text: str, parameters: Any, batch_rows: int
+    connection: duckdb.DuckDBPyConnection, text: str, parameters: Any, batch_rows: int, *, compound: bool = False
 ) -> tuple[pa.RecordBatchReader, tuple[str, ...]]:
-    """Run a query; its rows as a stream, and the DuckDB types of its columns."""
+    """Run a query; its rows as a stream, and the DuckDB types of its columns. For `compound` see `fetch`."""
     with faults.translated():
-        connection.execute(text, parameters)
+        _begin(connection, text, parameters, compound)
         types = tuple(str(column[1]) for column in connection.description or ())
         return connection.to_arrow_reader(batch_rows), types
 
@@ -33,17 +33,21 @@ def fetch(connection: duckdb.DuckDBPyConnection, text: str, parameters: Any, *, 
         parameters: its values.
         compound: DuckDB makes several statements of it, in a transaction of their own: see `Statement.compound`.
     """
-    if compound:
-        *before, last = done(connection.extract_statements(text))
-        for one in before:
-            connection.execute(one)
-        connection.execute(last, parameters)
-    else:
-        connection.execute(text, parameters)
+    _begin(connection, text, parameters, compound)
     description = connection.description
     if not description:
         return Rows(pa.table({}), ())
     return Rows(connection.to_arrow_table(), tuple(str(column[1]) for column in description))
+
+
+def _begin(connection: duckdb.DuckDBPyConnection, text: str, parameters: Any, compound: bool) -> None:
+    if not compound:
+        connection.execute(text, parameters)
+        return
+    *before, last = done(connection.extract_statements(text))
+    for one in before:
+        connection.execute(one)
+    connection.execute(last, parameters)
 
 
 def drained(reader: pa.RecordBatchReader, stack: ExitStack) -> Iterator[pa.RecordBatch]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -27,6 +26,9 @@ PAGE_ROWS = 20
 
 class Connections(Protocol):
     """Where a result gets a DuckDB to make frames and files with: the `Database` of a lake is one."""
+
+    temp: Path
+    max_temp_size: int
 
     def cursor(self, *, schema: bool = True) -> duckdb.DuckDBPyConnection: ...
     def lent(self, *, schema: bool = True) -> AbstractContextManager[duckdb.DuckDBPyConnection]: ...
@@ -100,6 +102,7 @@ class Result:
         explain: Callable[[bool], str],
         kind: str = "read",
         cached: bool = False,
+        grid: bool = True,
     ) -> None:
         self.sql = sql
         """The statement as it was run."""
@@ -117,6 +120,7 @@ class Result:
         self._max_rows = max_rows
         self._database = database
         self._explain = explain
+        self._grid = grid
         self._count: int | None = None if source else page.table.num_rows
 
     @property
@@ -128,6 +132,11 @@ class Result:
     def types(self) -> list[str]:
         """The DuckDB types of the columns."""
         return list(self._page.types)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all rows are here; else they are read again when they are asked for."""
+        return self._source is None
 
     def __len__(self) -> int:
         if self._count is None:
@@ -181,17 +190,25 @@ class Result:
         batches = (Rows(pa.Table.from_batches([batch]), self._page.types).common() for batch in opened)
         return pa.RecordBatchReader.from_batches(schema, (b for table in batches for b in table.to_batches()))
 
-    def keep(self, connection: duckdb.DuckDBPyConnection, table: str) -> None:
+    def keep(
+        self, connection: duckdb.DuckDBPyConnection, table: str, *, watch: Callable[[], None] | None = None
+    ) -> None:
         """Write all rows, however many, into a new table of another DuckDB, in their order and with their types.
 
         Args:
             connection: a DuckDB of the caller's own.
             table: the table's name there; its columns are called c0, c1, … (a result may have a name twice).
+            watch: called between batches of many rows; what it raises ends the writing.
         """
         from lakehouse.catalog import faults
 
         with faults.translated():
-            self._stream(connection).create(table)
+            self._stream(connection, watch).create(table)
+
+    @property
+    def room(self) -> tuple[Path, int]:
+        """The folder for what is kept of it on disk for a while, and how many bytes that may take."""
+        return self._database.temp, self._database.max_temp_size
 
     def plot(
         self,
@@ -281,35 +298,26 @@ class Result:
     def __repr__(self) -> str:
         if self.is_receipt or not self.columns:
             return self._receipt()
+        from lakehouse.query import display
+
         first = self._first(PAGE_ROWS)
         box = self._using(first, lambda relation: str(relation.limit(PAGE_ROWS))).rstrip()
-        lines = box.splitlines()
-        while lines and not lines[-1].startswith("└"):  # DuckDB's own count is that of the page
-            lines.pop()
-        if lines and "┴" not in lines[-1] and len(lines) > 1 and lines[-2].startswith("│") and " rows" in lines[-2]:
-            lines = [*lines[:-2], lines[-1]]
-        return "\n".join([*lines, self._caption()])
+        return display.boxed(box, self._caption())
 
     def _repr_html_(self) -> str | None:
         if self.is_receipt or not self.columns:
             return None  # the one line of __repr__ says it
-        head = "".join(
-            f'<th style="text-align:{_align(kind)}">{html.escape(name)}<br>'
-            f'<small style="font-weight:normal;opacity:.6">{html.escape(kind.lower())}</small></th>'
-            for name, kind in zip(self.columns, self.types, strict=True)
-        )
-        body = "".join(
-            "<tr>"
-            + "".join(
-                f'<td style="text-align:{_align(k)}">{_cell(v)}</td>' for v, k in zip(row, self.types, strict=True)
-            )
-            + "</tr>"
-            for row in self.page()
-        )
-        return (
-            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-            f"<p><small>{html.escape(self._caption())}</small></p>"
-        )
+        from lakehouse.query import display
+
+        return display.table(self.columns, self.types, self.page(), self._caption())
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        # Text and HTML come beside it all the same: IPython asks for what is not in here.
+        if not self._grid or (self._source is None and self._page.table.num_rows <= PAGE_ROWS):
+            return {}  # the table has all rows
+        from lakehouse.query import display
+
+        return display.grid(self)
 
     def _caption(self) -> str:
         total, shown = len(self), min(len(self), PAGE_ROWS)
@@ -353,8 +361,10 @@ class Result:
             self._page.relation(connection).query("result", f"COPY (FROM result) TO {literal(str(path))} {options}")
             connection.execute("DROP VIEW temp.result")
 
-    def _stream(self, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
-        """All rows as a relation with columns c0, c1, … that can be read once."""
+    def _stream(
+        self, connection: duckdb.DuckDBPyConnection, watch: Callable[[], None] | None = None
+    ) -> duckdb.DuckDBPyRelation:
+        """All rows as a relation with columns c0, c1, … that can be read once; `watch` is called between batches."""
         if not self.types:
             return connection.sql("SELECT NULL AS c0 WHERE false")
         names = [f"c{i}" for i in range(len(self.types))]
@@ -362,8 +372,14 @@ class Result:
             return connection.from_arrow(self._page.table.rename_columns(names))
         opened = self._source.reader(100_000)
         schema = pa.schema([field.with_name(name) for field, name in zip(opened.schema, names, strict=True)])
-        batches = (pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in opened)
-        return connection.from_arrow(pa.RecordBatchReader.from_batches(schema, batches))
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for batch in opened:
+                if watch is not None:
+                    watch()
+                yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+
+        return connection.from_arrow(pa.RecordBatchReader.from_batches(schema, batches()))
 
     def _using(self, rows: Rows, use: Callable[[duckdb.DuckDBPyRelation], T]) -> T:
         from lakehouse.catalog import faults
@@ -387,17 +403,3 @@ def _take(reader: pa.RecordBatchReader, rows: int) -> pa.Table:
             if left <= 0:
                 break
     return pa.Table.from_batches(batches, schema=reader.schema)
-
-
-def _align(kind: str) -> str:
-    numeric = ("INT", "DECIMAL", "DOUBLE", "FLOAT", "HUGEINT", "UINT", "BIGINT", "TINYINT", "SMALLINT", "UBIGINT")
-    return "right" if kind.startswith(numeric) and not kind.endswith("]") and kind != "INTERVAL" else "left"
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return '<span style="opacity:.45;font-style:italic">NULL</span>'
-    if isinstance(value, float):
-        return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.1f}"
-    text = str(value)
-    return html.escape(text if len(text) <= 200 else text[:199] + "…")

@@ -44,6 +44,8 @@ def page(report: Report, run: ReportRun, notebook: Any) -> str:
             continue
         exporter.exclude_input = not stopped
         shown, _ = exporter.from_notebook_node(one)
+        if "<table" in shown:  # may be wider than the page: then the arrow keys scroll it, too
+            shown = shown.replace('<div class="output_area">', '<div class="output_area" tabindex="0">')
         if stopped:
             label = f'<p class="label">The run stopped here, in cell {number}.</p>'
             shown = f'<section class="stopped" id="stopped">{label}{shown}</section>'

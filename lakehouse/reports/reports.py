@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lakehouse.errors import LakeReadOnly
+from lakehouse.arguments import arguments_told
+from lakehouse.errors import LakeReadOnly, ReportInvalid
 from lakehouse.reports import batch, compare, page, running
 from lakehouse.reports.model import Fault, Format, Report, ReportRun, check_formats
 from lakehouse.reports.parameters import filled, parsed, written
@@ -60,6 +61,7 @@ class _Prepared:
     """Seconds until it is ended."""
 
 
+@arguments_told
 class Reports:
     """The reports of a lake: notebooks with parameters, executed on one snapshot, and what came of them.
 
@@ -138,12 +140,20 @@ class Reports:
         formats: Sequence[Format] = ("html",),
         force: bool = False,
         timeout: float | None = None,
+        request: str | None = None,
     ) -> ReportRun:
-        """Like `run`, without waiting: `get(run.id)` says how it stands; a few run at once (`reports.workers`)."""
+        """Like `run`, without waiting: `get(run.id)` says how it stands; a few run at once (`reports.workers`).
+
+        `request` is a name for this very request: a run that was begun for it before is given instead of a new one.
+        """
+        if request is not None and (known := self._records.requested(name, request)) is not None:
+            return known
         prepared = self._prepared(name, parameters, at, formats, force, timeout)
         stored = self._stored(prepared)
         if stored is not None:
             return self._formatted(prepared.report, stored, formats)
+        if request is not None:
+            self._records.promised(prepared.run, request)
         held = ExitStack()
         held.enter_context(self._records.alone(prepared.run.id))
         run = self._records.save(msgspec.structs.replace(prepared.run, status="queued"))
@@ -154,8 +164,9 @@ class Reports:
                     self._go(prepared, nobody, held=True)
                 except Exception as error:  # there is nobody to raise it to but the run's own record
                     log.warning("the run %s could not be done: %s", run.id, error)
-                    fault = Fault(type(error).__name__, str(error))
-                    self._records.save(msgspec.structs.replace(run, status="failed", error=fault))
+                    fault, now = Fault(type(error).__name__, str(error)), self._records.get(run.id)
+                    end = now.status if now.artefacts else "failed"  # what it has left stays, such as all but the PDF
+                    self._records.save(msgspec.structs.replace(now, status=end, error=now.error or fault))
 
         try:
             self._pool.submit(work)
@@ -249,6 +260,8 @@ class Reports:
         now = datetime.now(UTC)
         run = ReportRun(_new_id(name), name, "running", snapshot, values, report.code, now, cells=len(ready.cells))
         limit = self._settings.reports.timeout if timeout is None else timeout
+        if not limit > 0:  # nor is it NaN, at which nothing would end
+            raise ReportInvalid(f"a run cannot end after {limit} s", hint="timeout is seconds, more than none")
         return _Prepared(report, run, ready, hidden, question, tuple(formats), force, limit)
 
     def _stored(self, prepared: _Prepared) -> ReportRun | None:
@@ -302,13 +315,14 @@ class Reports:
                 fault = msgspec.structs.replace(fault, message=_masked(fault.message, values), cell=place)
             run = msgspec.structs.replace(run, status=end, error=fault, seconds=time.monotonic() - started)
             run = self._kept(run, "notebook", content.encode())
-            run = self._formatted(prepared.report, run, prepared.formats, fresh=True)
-            run = self._records.save(run)
+            run = self._records.save(self._formatted(prepared.report, run, ("html",), fresh=True))
         finally:
             self._records.forget_cancel(run.id)
             shutil.rmtree(folder, ignore_errors=True)
         if run.status == "ok":
             self._records.answered(run, prepared.question)
+        # Whatever a PDF may want for, the run is kept by now.
+        run = msgspec.structs.replace(self._formatted(prepared.report, run, prepared.formats), reused=False)
         told(run)
         return run
 

@@ -12,17 +12,29 @@ from functools import partial
 from http.client import responses
 from typing import Any, TypeVar
 
-import msgspec
 from jupyter_server.base.handlers import JupyterHandler
 from tornado import web
 from tornado.iostream import StreamClosedError
 
 from lakehouse.auth import DEVELOPMENT, Principal
-from lakehouse.errors import LakehouseError, RequestInFlight, RequestInvalid
+from lakehouse.errors import LakehouseError, RequestInFlight, RequestInvalid, TooManyListeners
 from lakehouse.server.body import Body
 from lakehouse.server.once import REPLAYED, performed
-from lakehouse.server.routing import METHODS, SCOPES, Answer, Call, Label, Route, decoded_body, decoded_query, encoded
+from lakehouse.server.problems import CODES, problem
+from lakehouse.server.routing import (
+    METHODS,
+    SCOPES,
+    Answer,
+    Call,
+    Label,
+    Route,
+    decoded_body,
+    decoded_query,
+    encoded,
+    required,
+)
 from lakehouse.server.service import Service, address_of, log
+from lakehouse.server.straight import Piece, straight
 
 T = TypeVar("T")
 JSON_LIMIT = 16 << 20
@@ -31,17 +43,6 @@ _DRAIN = 4 << 20  # of a refused body this much is still read, so that the sende
 _HEARING_OUT = 10.0  # seconds for it
 _PATIENCE = 60.0  # seconds between two pieces of a body
 _AS_LONG_AS_IT_COMES = float(1 << 31)  # seconds for a whole body that is worked on as it comes
-_CODES = {
-    400: "request_invalid", 401: "unauthenticated", 403: "forbidden", 404: "not_found", 405: "method_not_allowed",
-    413: "body_too_large", 415: "media_type_unsupported", 416: "range_invalid", 500: "internal_error",
-}  # fmt: skip
-
-
-def problem(status: int, code: str, detail: str, request_id: str, hint: str | None = None) -> dict[str, Any]:
-    """The one shape of all errors (RFC 9457)."""
-    shape = {"type": f"urn:lakehouse:error:{code}", "title": responses.get(status, "Error"), "status": status}
-    shape |= {"detail": detail, "code": code, "request_id": request_id}
-    return shape if hint is None else {**shape, "hint": hint}
 
 
 @web.stream_request_body
@@ -243,7 +244,7 @@ class Handler(JupyterHandler):
 
     def _decoded(self) -> Any:
         assert self.route is not None
-        if self.route.body is not None and not self._content.strip() and not _required(self.route.body):
+        if self.route.body is not None and not self._content.strip() and not required(self.route.body):
             return decoded_body(b"{}", self.route.body)
         return decoded_body(bytes(self._content), self.route.body)
 
@@ -265,20 +266,19 @@ class Handler(JupyterHandler):
             return
         for name, value in answer.headers.items():
             self.set_header(name, value)
-        if answer.status in (204, 304):
-            await self.finish()
+        if answer.status in (204, 304) or answer.content is not None:
+            await self.finish(answer.content)
             return
         self.set_header("Content-Type", "application/json")
         await self.finish(await self.service.run(partial(encoded, answer.value)))
 
-    async def _stream_out(self, answer: Answer[Any], chunks: Iterator[bytes]) -> None:
+    async def _stream_out(self, answer: Answer[Any], chunks: Iterator[Piece]) -> None:
         for name, value in answer.headers.items():
             self.set_header(name, value)
         try:
             if self.request.method != "HEAD":
-                while (chunk := await self._run(lambda: next(chunks, None))) is not None:
-                    self.write(chunk)
-                    await self.flush()
+                await self.flush()
+                await self._write_out(chunks)
             await self.finish()
         except StreamClosedError:
             log.info("the reader of %s went away", self.request_id)
@@ -292,8 +292,30 @@ class Handler(JupyterHandler):
             if close is not None:
                 await self.service.run(close)
 
+    async def _write_out(self, chunks: Iterator[Piece]) -> None:
+        """A body whose head has gone out, piece by piece: a slow reader is waited for before the next one is made."""
+        way = straight(self.request.connection, self._headers)
+        if way is not None:
+            try:
+                await way.all(chunks, self._run)
+            finally:
+                self._sent += way.sent
+                way.close()
+            return
+        while (chunk := await self._run(lambda: next(chunks, None))) is not None:
+            self.write(bytes(chunk))
+            await self.flush()
+
     async def _stream_live(self, answer: Answer[Any], live: AsyncIterator[bytes]) -> None:
-        """Write until the reader goes away, the server stops, or there is an end after all."""
+        """Write until the reader goes away, the server stops, or there is an end after all.
+
+        Raises:
+            TooManyListeners: there is no place for another one.
+        """
+        most = (await self._run(self.service.lake)).settings.observer.listeners
+        if self.service.listening >= most:
+            raise TooManyListeners(f"{most:,} listen to this server already", hint="observer.listeners is the limit")
+        self.service.listening += 1
         for name, value in answer.headers.items():
             self.set_header(name, value)
         self._live = asyncio.current_task()
@@ -311,6 +333,7 @@ class Handler(JupyterHandler):
             self._break_off(error)
         finally:
             self._live = None
+            self.service.listening -= 1
             await live.aclose()  # type: ignore[attr-defined]
 
     def _refuse(self, error: LakehouseError | web.HTTPError, *, close: bool = False) -> None:
@@ -319,7 +342,7 @@ class Handler(JupyterHandler):
             self._break_off(error)
             return
         if isinstance(error, web.HTTPError):
-            status, code = error.status_code, _CODES.get(error.status_code, "http_error")
+            status, code = error.status_code, CODES.get(error.status_code, "http_error")
             detail, hint = error.log_message or responses.get(status, "Error"), None
         else:
             status, code, detail = error.status, error.code, self.service.told(error.message)
@@ -360,7 +383,7 @@ class Handler(JupyterHandler):
         detail = responses.get(status_code, "Error")
         if isinstance(error, web.HTTPError) and error.log_message and status_code < 500:
             detail = error.log_message
-        code = _CODES.get(status_code, "http_error")
+        code = CODES.get(status_code, "http_error")
         self.set_header("X-Request-Id", self.request_id)
         self.set_header("Connection", "close")  # perhaps nobody has read the body
         self.clear_problem_headers(status_code)
@@ -401,11 +424,3 @@ class Handler(JupyterHandler):
 
 # Tells Jupyter that these methods ask who it is (`prepare` raises for who may not).
 setattr(Handler._dispatch, "__allow_unauthenticated", False)
-
-
-def _required(kind: type[Any]) -> tuple[str, ...]:
-    return (
-        tuple(one.name for one in msgspec.structs.fields(kind) if one.required)
-        if hasattr(kind, "__struct_fields__")
-        else ("",)
-    )

@@ -62,7 +62,7 @@ def chosen(accept: str | None) -> str:
     return max(found, key=lambda one: one[0])[1]
 
 
-def written(kind: str, schema: pa.Schema, frames: Frames, facts: dict[str, Any]) -> Iterator[bytes]:
+def written(kind: str, schema: pa.Schema, frames: Frames, facts: dict[str, Any]) -> Iterator[bytes | memoryview]:
     """Rows in a format.
 
     Args:
@@ -115,7 +115,7 @@ class _Sink:
         return b"".join(parts)
 
 
-def _arrow(schema: pa.Schema, frames: Frames, types: list[str]) -> Iterator[bytes]:
+def _arrow(schema: pa.Schema, frames: Frames, types: list[str]) -> Iterator[bytes | memoryview]:
     import pyarrow as pa
 
     if types:  # Arrow has not all of DuckDB's types: what they are called stands beside the columns
@@ -123,7 +123,10 @@ def _arrow(schema: pa.Schema, frames: Frames, types: list[str]) -> Iterator[byte
     if "dictionary<" not in str(schema):  # each batch stands for itself, and can go on as it came
         yield schema.serialize().to_pybytes()
         for frame in frames:
-            yield b"".join([one.serialize() for one in frame.batches] if frame.raw is None else [frame.raw])
+            if frame.raw is not None:
+                yield frame.raw
+            else:
+                yield b"".join([one.serialize() for one in frame.batches])
         yield END
         return
     sink = _Sink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -73,13 +74,15 @@ class Answer(Generic[T]):
     """What goes back, when it is more than a value."""
 
     value: T
-    """Written as JSON; unused when there are chunks."""
+    """Written as JSON; unused when there are content or chunks."""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
-    chunks: Iterator[bytes] | None = None
+    chunks: Iterator[bytes | memoryview] | None = None
     """A body that is written as it is made; its type stands in the headers."""
     live: AsyncIterator[bytes] | None = None
     """A body without an end, on the event loop: while it has nothing to say, no thread waits for it."""
+    content: bytes | None = None
+    """A body that is there already; its type stands in the headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +112,9 @@ class Route:
     """The errors, with all below them in the tree, that it may answer with, beyond those of its shape."""
     reads: tuple[str, ...] = ()
     """The headers of a request that mean something to it."""
-    counts_once: Literal["sure", "unsure"] | None = None
-    """Whether an `Idempotency-Key` is honoured; `sure` when what it commits carries the request's name, so that after
-    a crash it can simply be run again; `unsure` when then nobody knows whether it was done, and it is told so."""
+    counts_once: bool = False
+    """Whether an `Idempotency-Key` is honoured: what it keeps then carries the request's name (`Call.name`), so that
+    after a crash it can be run again, and finds what was done."""
 
     def pattern(self) -> str:
         """The path as a regular expression."""
@@ -155,7 +158,7 @@ def decoded_query(arguments: Mapping[str, list[bytes]], wanted: type[msgspec.Str
     Raises:
         RequestInvalid: a field is unknown, given twice, or of the wrong type; names it.
     """
-    hints = get_type_hints(wanted)
+    hints = _hints(wanted)
     values: dict[str, Any] = {}
     for name, given in arguments.items():
         try:
@@ -172,6 +175,17 @@ def decoded_query(arguments: Mapping[str, list[bytes]], wanted: type[msgspec.Str
         return msgspec.convert(values, wanted, strict=False)
     except msgspec.ValidationError as error:
         raise RequestInvalid(f"query: {error}", hint=_known(wanted)) from None
+
+
+def made_name(request: str, number: int) -> str:
+    """The name of one of the things that a request of a name makes, the same each time it is asked."""
+    return f"{request[:24]}{number:08x}"
+
+
+@cache
+def _hints(wanted: type[msgspec.Struct]) -> dict[str, Any]:
+    """The types of a struct's fields, which take longer to find out than a request to decode."""
+    return get_type_hints(wanted)
 
 
 def decoded_body(content: bytes, wanted: type[Any] | None) -> Any:
@@ -197,3 +211,12 @@ def decoded_body(content: bytes, wanted: type[Any] | None) -> Any:
 def _known(wanted: Any) -> str | None:
     fields = getattr(wanted, "__struct_encode_fields__", None)
     return None if fields is None else f"known: {', '.join(fields) or 'nothing'}"
+
+
+def required(kind: type[Any]) -> tuple[str, ...]:
+    """The fields that a body must have; one that is no struct must be there."""
+    return (
+        tuple(one.name for one in msgspec.structs.fields(kind) if one.required)
+        if hasattr(kind, "__struct_fields__")
+        else ("",)
+    )

@@ -68,6 +68,8 @@ class Service:
         self._waiting = ThreadPoolExecutor(_WAITING, thread_name_prefix="lakehouse-http-waiting")
         self.asked = Register()
         """The SQL under way."""
+        self.listening = 0
+        """Who listens to events now; only the event loop counts."""
         self._kept: dict[str, str] = {}
         self.guard = self._read()
         # Kernels and terminals inherit the environment: the tokens in it are kept here instead.

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+from lakehouse.auth import is_loopback
 from lakehouse.errors import LakehouseError
 from lakehouse.reports.dashboards import Published
 
@@ -17,7 +18,23 @@ if TYPE_CHECKING:
 
 _STALE = 60.0  # seconds that a warm page may be behind the lake
 _LOOK = 20.0  # seconds between two looks whether warm pages are
+_FORSAKEN = 60.0  # seconds after its opening that a page nobody is connected to gives its place to who asks
 log = logging.getLogger("lakehouse.dashboards")
+
+
+class Viewer(NamedTuple):
+    """Who has a page open."""
+
+    name: str
+    """Of the pass that its kernel belongs to."""
+    address: str
+    known: bool
+    """Whether the pass came with the request; else it is new, and pages are counted by the address instead."""
+
+    @property
+    def counted(self) -> str:
+        """Whose pages count as one viewer's."""
+        return self.name if self.known else self.address
 
 
 class Stage:
@@ -27,16 +44,18 @@ class Stage:
         root: the folder of the copies.
         lake: what they are dashboards of.
         most: pages that may be open at once.
+        each: of these, those of one viewer; all viewers at one address, other than this machine's, leave as many to
+            the others.
     """
 
-    def __init__(self, root: Path, lake: Lakehouse, most: int) -> None:
-        self.root, self.lake, self.most = root, lake, most
+    def __init__(self, root: Path, lake: Lakehouse, most: int, each: int) -> None:
+        self.root, self.lake, self.most, self.each = root, lake, most, min(each, most)
         self.manager: Any = None
         """Voila's kernel manager, with its pools of warm kernels; set when it is made."""
-        self._owners: dict[str, str] = {}
+        self._owners: dict[str, tuple[Viewer, float]] = {}
         self._placed: dict[str, str] = {}
         self._warmed: WeakKeyDictionary[asyncio.Task[Any], tuple[int, float]] = WeakKeyDictionary()
-        self._opening = 0
+        self._opening: list[Viewer] = []
         self._ending: set[asyncio.Task[None]] = set()
 
     def published(self) -> list[Published]:
@@ -56,15 +75,35 @@ class Stage:
             record, content = self.lake.dashboards.served(one.name)
             self._write(record, content)
 
-    @property
-    def full(self) -> bool:
-        """Whether no further page may be opened."""
-        self._owners = {kernel: who for kernel, who in self._owners.items() if kernel in self.manager}
-        return len(self._owners) + self._opening >= self.most
+    async def refusal(self, viewer: Viewer) -> str | None:
+        """Why there is no place for one more page of a viewer; None: there is one.
+
+        Pages that nobody is connected to any more, because their browser went without a word, make room first.
+        """
+        said = self._no_place(viewer)
+        if said is not None:
+            now = time.monotonic()
+            for kernel, (_, opened) in list(self._owners.items()):
+                if now - opened >= _FORSAKEN and not self.manager._kernel_connections.get(kernel):
+                    await self.give_back(kernel)
+            said = self._no_place(viewer)
+        return said
+
+    def _no_place(self, viewer: Viewer) -> str | None:
+        self._owners = {kernel: owner for kernel, owner in self._owners.items() if kernel in self.manager}
+        taken = [*(owner for owner, _ in self._owners.values()), *self._opening]
+        if len(taken) >= self.most:
+            return f"{self.most} pages are open, which is the most. Try again in a few minutes."
+        if sum(one.counted == viewer.counted for one in taken) >= self.each:
+            return f"You have {self.each} pages open, which is the most for one viewer. Close one, and load this again."
+        nearby = sum(one.address == viewer.address for one in taken)
+        if self.each <= nearby >= self.most - self.each and not is_loopback(viewer.address, lambda _: ()):
+            return f"{nearby} pages are open at your address, which is the most for one. Try again in a few minutes."
+        return None
 
     def owns(self, viewer: str | None, kernel: str) -> bool:
         """Whether a kernel is that viewer's."""
-        return viewer is not None and self._owners.get(kernel) == viewer
+        return viewer is not None and kernel in self._owners and self._owners[kernel][0].name == viewer
 
     async def ready(self, name: str) -> str:
         """The file of a dashboard that may be served as it is now; warm kernels of anything else are ended.
@@ -87,13 +126,13 @@ class Stage:
         await self._freshen(file)
         return file
 
-    async def take(self, file: str, viewer: str) -> tuple[Any, list[str], str]:
+    async def take(self, file: str, viewer: Viewer) -> tuple[Any, list[str], str]:
         """A page that a warm kernel has made, or is making; the kernel is the viewer's from now on.
 
         Returns:
             the task that makes it, the pieces made so far, and the id of the kernel.
         """
-        self._opening += 1
+        self._opening.append(viewer)
         try:
             for _ in range(3):
                 self._fill(file)
@@ -104,11 +143,11 @@ class Stage:
                     continue
                 self._mark(file)
                 if kernel in self.manager:
-                    self._owners[kernel] = viewer
+                    self._owners[kernel] = (viewer, time.monotonic())
                     return task, made, kernel
             raise LakehouseError(f"no kernel starts for {file}")
         finally:
-            self._opening -= 1
+            self._opening.remove(viewer)
 
     async def give_back(self, kernel: str) -> None:
         """End the kernel of a page that is closed."""

@@ -15,12 +15,13 @@ from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebso
 from jupyter_server.services.kernels.handlers import _kernel_id_regex
 from jupyterlab_server.themes_handler import ThemesHandler
 from tornado import web
+from tornado.iostream import StreamClosedError
 from voila.static_file_handler import MultiStaticFileHandler, TemplateStaticFileHandler
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler, read_header_from_binary_message
 
 from lakehouse.errors import LakehouseError
-from lakehouse.server import viewpages
-from lakehouse.server.stage import Stage
+from lakehouse.server import assets, viewpages
+from lakehouse.server.stage import Stage, Viewer
 from lakehouse.server.viewing import Door, Login, Logout, Plain, give_pass
 
 _KEPT = (MultiStaticFileHandler, TemplateStaticFileHandler, ThemesHandler, FileFindHandler)
@@ -42,6 +43,7 @@ def routes(voilas: list[Any], door: Door, stage: Stage) -> list[Any]:
         (f"/api/kernels/{_kernel_id_regex}", Model, ours),
         (f"/api/kernels/{_kernel_id_regex}/channels", Channels, ours),
         (f"/voila/api/shutdown/{_kernel_id_regex}", Leave, ours),
+        *assets.routes(voilas),
         *(one for one in voilas if issubclass(one[1], _KEPT)),
         ("/.*", Missing),
     ]
@@ -80,16 +82,28 @@ class Show(JupyterHandler):
         except LakehouseError as error:
             self._refuse(404, f"{error.message[:1].upper()}{error.message[1:]}.")
             return
-        if self.stage.full:
-            self._refuse(503, f"{self.stage.most} pages are open, which is the most. Try again in a few minutes.")
+        address, given = self.door.address(self.request), ""
+        who = self.door.viewer(self.request)
+        if who is not None:
+            viewer = Viewer(who, address, known=True)
+        else:  # who needs no pass, or has a token, still needs a name for the kernel to belong to
+            new, given = self.door.new()
+            viewer = Viewer(new, address, known=False)
+        why = await self.stage.refusal(viewer)
+        if why is not None:
+            self._refuse(503, why)
             return
-        viewer = self.door.viewer(self.request)
-        if viewer is None:  # who needs no pass, or has a token, still needs a name for the kernel to belong to
-            viewer, given = self.door.new()
+        if given:
             give_pass(self, given)
-        making, made, _ = await self.stage.take(file, viewer)
+        making, made, kernel = await self.stage.take(file, viewer)
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.set_header("Cache-Control", "no-store")
+        try:
+            await self._send(making, made)
+        except StreamClosedError:  # the viewer has gone before the page was there
+            await self.stage.give_back(kernel)
+
+    async def _send(self, making: Any, made: list[str]) -> None:
         sent = len(made)
         self.write("".join(made[:sent]))
         await self.flush()

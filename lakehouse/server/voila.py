@@ -29,6 +29,7 @@ from lakehouse.errors import ConfigError, LakehouseError, LakeUnusable
 from lakehouse.folder import exists, folder_of
 from lakehouse.lake import open
 from lakehouse.reports.running import harmless
+from lakehouse.server.assets import located
 from lakehouse.server.launch import check
 from lakehouse.server.stage import Stage
 from lakehouse.server.stop import stops_the_start
@@ -41,7 +42,8 @@ MESSAGES = ["comm_open", "comm_close", "comm_msg", "comm_info_request", "kernel_
 _EXTENSIONS = ("@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8", "anywidget")
 """What a page loads of all that is installed for JupyterLab: the widgets."""
 _POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; connect-src 'self'; "
+    # blob: anywidget's way to load a widget's script, which has come through the kernel.
+    "default-src 'self'; script-src 'self' 'unsafe-inline' blob:; style-src 'self' 'unsafe-inline'; connect-src 'self'; "
     "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'"
 )
@@ -154,6 +156,7 @@ def settings(ip: str, port: int, root: Path, *, warm: int, timeout: int, idle: i
                 "default_pool_size": warm,
                 "show_tracebacks": False,
                 "extension_allowlist": list(_EXTENSIONS),
+                "page_config_hook": located,
             },
             "VoilaExecutor": {
                 "timeout": timeout,
@@ -174,7 +177,7 @@ def settings(ip: str, port: int, root: Path, *, warm: int, timeout: int, idle: i
     )
 
 
-def launch(path: str | None, ip: str, port: int, *, viewers: int, warm: int, memory: str) -> None:
+def launch(path: str | None, ip: str, port: int, *, viewers: int, each: int, warm: int, memory: str) -> None:
     """Serve the published dashboards of a lake until stopped; exit code 2 when it must not listen there.
 
     Args:
@@ -182,6 +185,7 @@ def launch(path: str | None, ip: str, port: int, *, viewers: int, warm: int, mem
         ip: where to listen.
         port: the port.
         viewers: most pages that are open at once.
+        each: most pages that one viewer has open.
         warm: kernels kept ready for each dashboard.
         memory: most memory that each kernel may ask for, such as `4GB`; drawing charts asks for 2 GB and uses a tenth.
 
@@ -206,7 +210,7 @@ def launch(path: str | None, ip: str, port: int, *, viewers: int, warm: int, mem
     try:
         with open(folder, read_only=True) as lake:
             app = Dashboards(config=settings(ip, port, root, warm=warm, timeout=120, idle=1800))
-            app.door, app.stage = door, Stage(root, lake, viewers)
+            app.door, app.stage = door, Stage(root, lake, viewers, each)
             app.stage.place_all()
             app.initialize([])
             app.start()

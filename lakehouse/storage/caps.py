@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
+from lakehouse.arguments import arguments_told
 from lakehouse.errors import LakeReadOnly, ObjectTooLarge
 from lakehouse.storage.base import (
     Data,
@@ -19,6 +20,7 @@ from lakehouse.storage.base import (
 )
 
 
+@arguments_told
 class _Front(ObjectStore):
     """Hands everything on to another store."""
 
@@ -47,6 +49,7 @@ class _Front(ObjectStore):
         return self.store.fetch(key, folder)
 
 
+@arguments_told
 class CappedStore(_Front):
     """A store that takes objects up to a size that depends on how their keys start.
 

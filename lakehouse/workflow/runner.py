@@ -7,10 +7,11 @@ import logging
 import os
 import random
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -142,6 +143,7 @@ class Running:
                 future = Future()
                 future.set_exception(error)
             self._flying[future] = (name, began, mark)
+            self._tell_begun(name, began)
 
     def _task(self, name: str) -> Task:
         node = self.workflow.nodes[name]
@@ -157,7 +159,7 @@ class Running:
             run=self.run.id,
             attempt=self._number(name),
             params=dict(self.run.params),
-            since=self.run.snapshot,
+            since=self.run.since.get(name, self.run.snapshot),
             pin=self.run.pin,
             made=tuple(dict.fromkeys(made)),
             again=self._tries[name] > 1 or name in self.again,
@@ -198,6 +200,7 @@ class Running:
             self.journal.append(Attempt(event=event, wait=pause))
             self.run.attempts.append(event)
             heapq.heappush(self._later, (time.monotonic() + pause, name))
+            self._tell_begun(name, None, f"attempt {event.attempt} {_how(event)}; the next one in {pause:.0f} s")
             return
         event = self._report(event)
         if event.success:
@@ -243,9 +246,22 @@ class Running:
         self.lake.observer.record_many(events)
 
     def _tell(self, event: Event) -> None:
-        if self.progress is not None:
+        self._show(self.progress, event)
+
+    def _tell_begun(self, name: str, began: datetime | None, reason: str | None = None) -> None:
+        """Tell who watches that a node has begun, or waits for its next attempt."""
+        if (begun := getattr(self.progress, "begun", None)) is not None:
+            mode, attempt = self.workflow.nodes[name].mode, self._number(name)
+            event = Event(
+                run=self.run.id, workflow=self.run.workflow, node=name, mode=mode, status="started",
+                started=began, attempt=attempt, reason=reason, principal=self.run.principal,
+            )  # fmt: skip
+            self._show(begun, event)
+
+    def _show(self, progress: Progress | None, event: Event) -> None:
+        if progress is not None:
             try:
-                self.progress(event)
+                progress(event)
             except Exception:  # of any kind: who only watches never stops the work
                 log.exception("the progress of run %s cannot be shown", self.run.id)
                 self.progress = None
@@ -352,12 +368,27 @@ class Running:
             executor, modules = self.executor, tuple(self.warm._modules)
             yield lambda task: executor.submit(attempt_here, encoded(task), modules)
             return
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="lakehouse-node") as threads:
+        try:
+            yield self._threaded
+        finally:
+            wait(self._flying)
+            self.warm.rest()
+
+    def _threaded(self, task: Task) -> Future[Any]:
+        """Attempt a task in a thread that keeps no interpreter from its end, as those of a pool would.
+
+        A process that ends without waiting for its run leaves it interrupted, and its nodes end with it.
+        """
+        future: Future[Any] = Future()
+
+        def work() -> None:
             try:
-                yield lambda task: threads.submit(attempt, task, self.warm)
-            finally:
-                threads.shutdown(wait=True)
-                self.warm.rest()
+                future.set_result(attempt(task, self.warm))
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=work, name=f"lakehouse-node-{task.node}", daemon=True).start()
+        return future
 
 
 def _how(event: Event) -> str:

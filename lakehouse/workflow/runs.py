@@ -50,6 +50,14 @@ class Again(msgspec.Struct, frozen=True, kw_only=True, tag="resume"):
 
     principal: str | None
     time: datetime
+    workflow: dict[str, Any] | None = None
+    """The definition by which it goes on; None: the one it had."""
+    params: dict[str, Any] | None = None
+    """The values of its parameters; likewise."""
+    renewed: tuple[str, ...] = ()
+    """Nodes that are done again, because that definition has them otherwise, or what comes before them."""
+    snapshot: int | None = None
+    """The newest snapshot then: what these nodes wrote before it is no output of theirs."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, tag="attempt"):
@@ -93,12 +101,16 @@ class Run:
     events: dict[str, Event]
     """By node, the last word on it; what has none yet is missing."""
     attempts: list[Event]
-    """Failures after which a node was tried again, or the run resumed."""
+    """Failures after which a node was tried again, or the run resumed; and what was done again by a new definition."""
     nodes: dict[str, str]
     """The mode of each node of the workflow."""
     definition: dict[str, Any] = field(repr=False)
     resumed: int = 0
     request: str | None = None
+    since: dict[str, int] = field(default_factory=dict, repr=False)
+    """For nodes that a new definition has otherwise: the newest snapshot when it was taken."""
+    note: str | None = None
+    """What whoever resumed it should know."""
 
     @property
     def success(self) -> bool:
@@ -121,9 +133,21 @@ class Run:
             why = f": node '{first.node}': {first.error.message if first.error else first.status}" if first else ""
             raise RunFailed(
                 f"run {self.id} of '{self.workflow}' is {self.status}{why}",
-                hint=f"lake.workflows.resume('{self.id}') goes on from there",
+                hint=self.note or f"lake.workflows.resume('{self.id}') goes on from there",
             )
         return self
+
+    def renew(self, again: Again) -> None:
+        """Go by the definition with which it was resumed, if there was one."""
+        if again.workflow is None:
+            return
+        self.definition, self.params = again.workflow, again.params or {}
+        self.nodes = {name: node["mode"] for name, node in again.workflow["nodes"].items()}
+        self.attempts += [event for name, event in self.events.items() if name in again.renewed]
+        self.events = {
+            name: event for name, event in self.events.items() if name in self.nodes and name not in again.renewed
+        }
+        self.since.update(dict.fromkeys(again.renewed, again.snapshot or self.snapshot))
 
     def rows(self) -> list[dict[str, Any]]:
         """One row for each node."""
@@ -169,10 +193,11 @@ class Run:
             texts = ["" if row[name] is None else html.escape(str(row[name])) for name in names]
             body += "<tr>" + "".join(f'<td style="text-align:left">{text}</td>' for text in texts) + "</tr>"
         title = f"run {self.id} of {html.escape(self.workflow)}: <b>{self.status}</b>"
+        title += f"<br>{html.escape(self.note)}" if self.note else ""
         return f"{title}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def __repr__(self) -> str:
-        lines = [f"run {self.id} of {self.workflow}: {self.status}"]
+        lines = [f"run {self.id} of {self.workflow}: {self.status}", *([self.note] if self.note else [])]
         for row in self.rows():
             told = f"  {row['error']}" if row["error"] else ""
             lines.append(f"  {row['node']:<24} {row['mode']:<9} {row['status']:<10}{told}".rstrip()[:200])
@@ -280,6 +305,7 @@ class Runs:
                 run.attempts += [event for event in run.failed if event not in run.attempts]
                 run.events = {name: event for name, event in run.events.items() if event.success}
                 run.status, run.ended, run.resumed = "interrupted", None, run.resumed + 1
+                run.renew(record)
         if run is not None and run.status == "interrupted" and alive:
             run.status = "running"
         return run

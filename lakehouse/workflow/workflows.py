@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lakehouse.arguments import arguments_told
 from lakehouse.catalog.names import nearest
 from lakehouse.durable import make_folder
 from lakehouse.errors import LakehouseError, LakeReadOnly, WorkflowBusy, WorkflowError, WorkflowNotFound
@@ -21,6 +22,7 @@ from lakehouse.workflow import executors, modes
 from lakehouse.workflow.locks import running
 from lakehouse.workflow.model import NAME, Node, Value, Workflow, from_dict, read
 from lakehouse.workflow.plan import Plan, plan
+from lakehouse.workflow.renewed import outdated, renewal
 from lakehouse.workflow.runner import Progress, Running
 from lakehouse.workflow.runs import Again, Begin, Run, Runs, clear, new_run
 from lakehouse.workflow.site import Here, Site
@@ -61,6 +63,7 @@ class Handle:
         return repr(self.state())
 
 
+@arguments_told
 class Workflows:
     """The workflows of one lake.
 
@@ -163,7 +166,8 @@ class Workflows:
                 `processes`; `dask`, or `dask:tcp://HOST:PORT`; or any executor as of `concurrent.futures`.
             workers: nodes that run at once; None: as the workflow or the settings say.
             force: run nodes also when nothing has changed.
-            progress: called with the event of each node.
+            progress: called with the event of each node as it ends; if it has a method `begun`, that is called with
+                an event of status `started` as each attempt begins, or waits for its time, which is its reason.
             principal: who runs it.
             check: raise RunFailed unless all is done; else look at the answer.
 
@@ -207,6 +211,7 @@ class Workflows:
         self,
         run: str,
         *,
+        workflow: str | os.PathLike[str] | Workflow | Mapping[str, Any] | None = None,
         executor: str | Executor | None = None,
         workers: int | None = None,
         progress: Progress | None = None,
@@ -215,12 +220,24 @@ class Workflows:
     ) -> Run:
         """Go on with a run that failed, was cancelled or interrupted: what is done stays, the rest is run.
 
+        Args:
+            run: its id.
+            workflow: a changed definition to go on with, as of `load`: the nodes that it has otherwise are done again,
+                and all that come after them. None: the one that the run began with, also when its file was changed
+                since; `note` of the answer then says so.
+            executor: as of `run`, with the next four.
+            workers: nodes that run at once.
+            progress: called with the event of each node.
+            principal: who resumes it.
+            check: raise RunFailed unless all is done.
+
         Raises:
             RunNotFound: there is no such run.
+            WorkflowError, WorkflowInvalid: the changed definition is of another workflow, or cannot run.
             WorkflowBusy: the workflow runs.
             RunFailed: a node failed.
         """
-        with self._resumed(run, workers, executor, progress, principal) as going:
+        with self._resumed(run, workers, executor, progress, principal, workflow) as going:
             if going is None:
                 return self.get(run)
             self._go(going)
@@ -268,7 +285,9 @@ class Workflows:
         from lakehouse.workflow.graph import Graph
 
         loaded = self.load(workflow)
-        return Graph(loaded, plan(loaded, self._site(loaded)), self.get(run) if run is not None else None)
+        modes = {name: node.mode for name, node in loaded.nodes.items()}
+        order = plan(loaded, self._site(loaded))
+        return Graph(loaded.name, modes, order, self.get(run) if run is not None else None)
 
     def close(self) -> None:
         """Cancel what this process runs in the background, and end its processes."""
@@ -358,6 +377,7 @@ class Workflows:
         executor: str | Executor | None,
         progress: Progress | None,
         principal: str | None,
+        workflow: str | os.PathLike[str] | Workflow | Mapping[str, Any] | None = None,
     ) -> Iterator[Running | None]:
         self._writable()
         name = self.get(id).workflow
@@ -365,15 +385,23 @@ class Workflows:
             stack.enter_context(running(self._runs.lock(name), lambda: id))
             journal = self._runs.journal(name, id)
             run = self._runs.get(id)  # again: now nobody else writes it
-            if all(node in run.events and run.events[node].success for node in run.nodes) and run.ended is not None:
-                yield None
-                return
-            loaded = from_dict(run.definition, self._modes())
+            loaded = from_dict(run.definition, self._modes()) if workflow is None else self.load(workflow)
             site = self._site(loaded)
             order = plan(loaded, site)
+            again = Again(principal=principal, time=datetime.now(UTC))
+            if workflow is not None:
+                now = self._lake.catalog.metadata.current()
+                again = renewal(run, loaded, order, principal, now, again.time)
+            renewed = set(again.renewed)
+            done = (node in run.events and run.events[node].success and node not in renewed for node in loaded.nodes)
+            if all(done) and run.ended is not None:
+                yield None
+                return
             clear(self._runs.cancel_file(name, id))
-            journal.append(Again(principal=principal, time=datetime.now(UTC)))
+            journal.append(again)
             self._told_again(run)
+            run.renew(again)
+            run.note = outdated(run, self._modes())
             run.status, run.ended = "running", None
             begun = frozenset(node for node in run.nodes if node not in run.events or not run.events[node].success)
             yield Running(

@@ -58,7 +58,7 @@ def lab(tmp_path):
     server = subprocess.Popen(command, env={**os.environ, **settings}, stdout=log, stderr=log, cwd=tmp_path)
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(300):
+        for _ in range(900):
             assert server.poll() is None, (tmp_path / "lab.log").read_text()
             try:
                 urllib.request.urlopen(f"{address}/api", timeout=1).close()
@@ -68,7 +68,7 @@ def lab(tmp_path):
         yield address
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(60)
         log.close()
 
 
@@ -79,6 +79,7 @@ def page():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS)
         opened = browser.new_page(viewport={"width": 1280, "height": 1000})
+        opened.set_default_timeout(120_000)
 
         def route(route):
             if "127.0.0.1" in route.request.url or not route.request.url.startswith("http"):

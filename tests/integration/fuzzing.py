@@ -35,7 +35,10 @@ BAD_TABLES = (
     "query_table('orders')", "duckdb_settings()", "duckdb_secrets()", "pragma_version()", "sqlite_scan('{f}', 't')",
     "'{f}'", '"{f}"', "__ducklake_metadata_lake.main.ducklake_table", "information_schema.tables", "memory.main.x",
     "enable_logging()", "checkpoint()", "json_execute_serialized_sql('x')", "ducklake_snapshots('lake')",
-    "system.main.read_text('{f}')", "(SHOW ALL TABLES)", "parquet_metadata('{f}')",
+    "system.main.read_text('{f}')", "(SHOW ALL TABLES)", "parquet_metadata('{f}')", "lake.table_changes('orders', 0, 9)",
+    "(PIVOT orders ON id IN (FROM read_text('{f}')))", "(PIVOT orders ON id IN (SELECT 1 FROM {t}), name)",
+    '(WITH RECURSIVE "{f}" AS (SELECT 1 AS a UNION ALL SELECT a FROM (PIVOT "{f}" ON a)) FROM "{f}")',
+    "(WITH c AS (SELECT 1 AS a) PIVOT orders ON id IN (FROM c))", "lake.table_changes('{f}', 0, 0)",
 )  # fmt: skip
 BAD_VALUES = (
     "getvariable('x')", "current_setting('home_directory')", "nextval('s')", "write_log('x')", "getenv('HOME')",
@@ -53,7 +56,8 @@ GOOD_VALUES = (
 GOOD_TABLES = (
     "orders", "orders o", "main.orders AS o", "lake.main.customers", "range(3)", "(SELECT {v} FROM {s})", "(VALUES ({v}))",
     "{s} JOIN {s} ON {v}", "{s}, {s}", "{s} LEFT JOIN {s} USING (id)", "unnest([{v}])", "(PIVOT orders ON id IN (1) USING sum({v}))",
-    "{s} TABLESAMPLE 10%", "(WITH c AS (SELECT {v} FROM {s}) FROM c)", "(FROM {s} UNION ALL FROM {s})",
+    "(PIVOT orders ON id IN (SELECT {v} FROM {s}) USING max({v}))", "lake.table_changes('orders', 0, 0)",
+    "(PIVOT {s} ON name)", "{s} TABLESAMPLE 10%", "(WITH c AS (SELECT {v} FROM {s}) FROM c)", "(FROM {s} UNION ALL FROM {s})",
 )  # fmt: skip
 READS = (
     "SELECT {v} FROM {s}", "FROM {s}", "SELECT {v}, {v} FROM {s} WHERE {v} GROUP BY {v} HAVING {v} ORDER BY {v} LIMIT 3",

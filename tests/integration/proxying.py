@@ -101,10 +101,10 @@ class Proxy:
         return "".join(file.read_text("utf-8", "replace") for file in files)
 
     @contextlib.contextmanager
-    def client(self, address="127.0.0.1"):
+    def client(self, address="127.0.0.1", *, http2=False):
         """An HTTP client that comes from an address of this machine; `get("/…")` asks for the right name."""
         context = ssl.create_default_context(cafile=self.tls / "fullchain.pem")
-        transport = httpx.HTTPTransport(verify=context, local_address=address)
+        transport = httpx.HTTPTransport(verify=context, local_address=address, http1=not http2, http2=http2)
         with httpx.Client(base_url=f"https://127.0.0.1:{self.port}", transport=transport, timeout=60) as client:
             client.headers["Host"] = f"{NAME}:{self.port}"
             client.event_hooks["request"] = [_named]

@@ -1,5 +1,6 @@
 """A real server in a process of its own, for the tests of the HTTP door."""
 
+import itertools
 import os
 import signal
 import socket
@@ -12,13 +13,21 @@ import httpx
 PRIMARY, SECOND, READER = "primary-token-00000001", "secondary-token-000002", "reading-token-00000003"
 JUPYTER = "jupyters-own-token-004"
 V1 = "/lakehouse/v1"
+_tried = itertools.count()
 TOKENS = {"AUTH_TOKEN": PRIMARY, "AUTH_TOKEN_SECONDARY": SECOND, "AUTH_TOKEN_READ": READER}
 
 
 def free_port(host="127.0.0.1"):
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on, below those that the kernel gives away; every process begins at another one."""
+    for number in itertools.islice(_tried, 20_000):
+        port = 12_000 + (os.getpid() * 131 + number) % 20_000
+        with socket.socket() as probe:
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue  # somebody else's
+            return port
+    raise AssertionError("no port is free")
 
 
 def bearer(token):
@@ -59,7 +68,7 @@ class Server:
 
     def ready(self):
         """Wait until it answers."""
-        end = time.monotonic() + 90
+        end = time.monotonic() + 180
         while time.monotonic() < end and self.process.poll() is None:
             try:
                 if self.client.get("/health").status_code:
@@ -97,7 +106,7 @@ class Server:
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(20)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

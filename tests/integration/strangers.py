@@ -40,6 +40,8 @@ class Place:
     folder: Path
     """Beside the lake, with files that nobody may read or write."""
     version: int
+    early: int = 0
+    """The snapshot before the table `arrivals` got its column `filename`."""
 
     @property
     def secret(self) -> Path:
@@ -53,6 +55,7 @@ class Place:
             "lake": self.lake,
             "catalog": self.lake / "catalog.sqlite",
             "version": self.version,
+            "early": self.early,
         }
         for name, value in names.items():
             sql = sql.replace(f"{{{name}}}", str(value))
@@ -78,6 +81,9 @@ def make(folder: Path) -> Place:
         lake.sql("CREATE TABLE customers AS SELECT i AS id, 'customer ' || i AS name FROM range(3) r(i)")
         lake.sql("CREATE TABLE scratch (id BIGINT, name VARCHAR)")
         lake.sql("CREATE TABLE uploads AS SELECT 'a.csv' AS filename")
+        lake.sql("CREATE TABLE arrivals AS SELECT 1 AS id")
+        early = lake.catalog.metadata.current()
+        lake.sql("ALTER TABLE arrivals ADD COLUMN filename VARCHAR")
         lake.sql('CREATE TABLE "odd name" AS SELECT 1 AS a')
         lake.sql('CREATE TABLE "prices.csv" AS SELECT 1 AS a')
         lake.sql("CREATE SCHEMA stage")
@@ -86,11 +92,13 @@ def make(folder: Path) -> Place:
         lake.sql("CREATE VIEW over_big AS SELECT count(*) AS n FROM big")
         lake.sql(f"CREATE VIEW leak AS SELECT * FROM read_csv('{place.secret}')")
         lake.sql("CREATE VIEW over_leak AS SELECT * FROM leak")
+        lake.sql("CREATE VIEW places AS SELECT filename AS f FROM orders")
+        lake.sql("CREATE VIEW shown AS SELECT filename AS f FROM uploads")
         lake.sql("CREATE MACRO twice(x) AS x * 2")
         lake.sql("CREATE MACRO evens(n) AS TABLE SELECT range * 2 AS a FROM range(n)")
         lake.sql("CREATE MACRO peek(f) AS (SELECT max(content) FROM read_text(f))")
         lake.sql(f"CREATE MACRO peeks() AS TABLE FROM read_csv('{place.secret}')")
-        return Place(place.lake, place.folder, lake.catalog.metadata.current())
+        return Place(place.lake, place.folder, lake.catalog.metadata.current(), early)
 
 
 def _read(file: Path) -> Iterator[Entry]:

@@ -68,7 +68,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(place, tmp_path_factory):
-    words = ["lakehouse.cli", "--lake", str(place), "dashboards", "--viewers=3"]
+    words = ["lakehouse.cli", "--lake", str(place), "dashboards", "--viewers=3", "--each=2"]
     started = Server(tmp_path_factory.mktemp("server"), words, TOKENS)
     yield started.ready()
     started.stop()
@@ -172,7 +172,7 @@ def test_the_lake_of_the_environment_can_be_for_reading_only(lake, monkeypatch):
 
 
 def test_nobody_gets_anywhere_without_a_token(server):
-    with httpx.Client(base_url=server.url, trust_env=False) as client:
+    with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client:
         for path in ("/", "/voila/render/probe.ipynb", "/voila/static/voila.js", "/voila/templates/lab/static/index.css",
                      "/api/kernels", f"/api/kernels/{uuid.uuid4()}/channels", "/nothing", "/login/", "/Login"):  # fmt: skip
             for headers in ({}, {"Upgrade": "websocket", "Connection": "Upgrade", "Accept": "text/html"}):
@@ -188,7 +188,7 @@ def test_nobody_gets_anywhere_without_a_token(server):
 
 
 def test_logging_in_and_out(server):
-    with httpx.Client(base_url=server.url, trust_env=False) as client:
+    with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client:
         assert client.post("/login", data={"token": "no-token-of-ours-001"}).status_code == 401
         for there in ("//evil.example", "https://evil.example", "/\\evil.example", "javascript:1"):
             answer = client.post("/login", data={"token": PRIMARY, "next": there})
@@ -236,11 +236,17 @@ def test_an_error_in_a_notebook_is_told_without_a_traceback(viewer):
     viewer.post(f"/voila/api/shutdown/{kernel}")
 
 
-def test_a_full_house_says_so(viewer):
-    kernels = [opened(viewer)[1] for _ in range(3)]
+def test_a_full_house_says_so(server, viewer):
+    kernels = [opened(viewer)[1] for _ in range(2)]
     answer = viewer.get("/voila/render/probe.ipynb")
     assert answer.status_code == 503
-    assert "All places are taken" in answer.text
+    assert "You have 2 pages open" in answer.text
+    with httpx.Client(base_url=server.url, timeout=60, trust_env=False, headers=bearer(PRIMARY)) as other:
+        another = opened(other)[1]
+        answer = other.get("/voila/render/probe.ipynb", headers={"Cookie": ""})
+        assert answer.status_code == 503
+        assert "3 pages are open, which is the most" in answer.text
+        assert other.post(f"/voila/api/shutdown/{another}").status_code == 204
     for kernel in kernels:
         assert viewer.post(f"/voila/api/shutdown/{kernel}").status_code == 204
     assert viewer.post(f"/voila/api/shutdown/{kernels[0]}").status_code == 404
@@ -270,7 +276,7 @@ class Wire:
         await self.socket.write_message(json.dumps(message))
         return header["msg_id"]
 
-    async def hear(self, until, seconds=20):
+    async def hear(self, until, seconds=60):
         """Everything up to the first message that `until` is true of; fails when none comes."""
         import asyncio
 
@@ -357,14 +363,14 @@ def test_a_hostile_viewer_gets_nothing(server, viewer, place, tmp_path):
         assert not list(lake.storage.list(""))
 
     # Another viewer, who has a pass too, and knows the kernel's id
-    with httpx.Client(base_url=server.url, trust_env=False) as other:
+    with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as other:
         other.post("/login", data={"token": PRIMARY})
 
         async def intrude():
             await Wire(server, other, kernel).open()
 
         with pytest.raises(Exception, match="404"):
-            IOLoop(make_current=False).run_sync(intrude, timeout=20)
+            IOLoop(make_current=False).run_sync(intrude, timeout=60)
         assert other.get(f"/api/kernels/{kernel}").status_code == 404
         assert other.post(f"/voila/api/shutdown/{kernel}").status_code == 404
 
@@ -406,12 +412,12 @@ def test_a_rotation_ends_the_passes(place, tmp_path):
     words = ["lakehouse.cli", "--lake", str(place), "dashboards"]
     started = Server(tmp_path, words, {"AUTH_TOKEN_FILE": str(file), "LAKEHOUSE_AUTH_MAX_FAILURES": "3"}).ready()
     try:
-        with httpx.Client(base_url=started.url, trust_env=False) as client:
+        with httpx.Client(base_url=started.url, timeout=60, trust_env=False) as client:
             client.post("/login", data={"token": PRIMARY})
             assert client.get("/").status_code == 200
             file.write_text("another-token-of-ours-01")
             started.hang_up()
-            end = time.monotonic() + 20
+            end = time.monotonic() + 60
             while client.get("/").status_code == 200 and time.monotonic() < end:
                 time.sleep(0.05)
             assert client.get("/").status_code == 401
@@ -426,13 +432,13 @@ def test_a_rotation_ends_the_passes(place, tmp_path):
 def test_without_a_token_another_sites_name_is_refused(place, tmp_path):
     started = Server(tmp_path, ["lakehouse.cli", "--lake", str(place), "dashboards"]).ready()
     try:
-        with httpx.Client(base_url=started.url, trust_env=False) as client:
+        with httpx.Client(base_url=started.url, timeout=60, trust_env=False) as client:
             assert client.get("/").status_code == 200
             for headers in ({"Host": "evil.example"}, {"Host": ""}, {"X-Forwarded-For": "127.0.0.1"}, {"Via": "1.1 x"}):
                 assert client.get("/", headers=headers).status_code in (400, 403), headers
             owner = client.get("/voila/render/probe.ipynb")
             kernel = re.search(r'"kernelId": "([^"]+)"', owner.text)[1]
             assert client.get(f"/api/kernels/{kernel}").status_code == 200
-            assert httpx.get(f"{started.url}/api/kernels/{kernel}").status_code == 404
+            assert httpx.get(f"{started.url}/api/kernels/{kernel}", timeout=60).status_code == 404
     finally:
         started.stop()

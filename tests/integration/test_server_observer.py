@@ -14,13 +14,16 @@ import lakehouse
 from lakehouse.observer.model import Event, Problem
 
 RING = 5
+LISTENERS = 120
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("observing")
     lakehouse.open(folder / "lake").close()
-    (folder / "lake" / "lakehouse.toml").write_text(f"[observer]\nring_size = {RING}\nsync = 'never'\n")
+    (folder / "lake" / "lakehouse.toml").write_text(
+        f"[observer]\nring_size = {RING}\nsync = 'never'\nlisteners = {LISTENERS}\n"
+    )
     running = Server(folder, ["lakehouse.cli", "serve"], TOKENS)
     try:
         yield running.ready()
@@ -201,6 +204,14 @@ def test_more_listeners_than_threads_hold_none_and_leave_nothing(server, here):
     listener = Listener(server, "?run=amid")
     post(server, {"run": "amid", "status": "done"})
     assert listener.until(1) == ["amid"]
+    while len(open_ones) < LISTENERS:  # the one above listens as well, so this many never get in
+        open_ones.append(socket.create_connection(address, timeout=30))
+        open_ones[-1].sendall(request.encode())
+        if open_ones[-1].recv(15).startswith(b"HTTP/1.1 503"):
+            break
+    one_more = server.call("GET", "/observer/stream")
+    problem(one_more, 503, "too_many_listeners")
+    assert int(one_more.headers["Retry-After"]) > 0
     listener.close()
     assert server.call("GET", "/observer/events?run=amid").json()["events"]
     for one in open_ones:
@@ -209,6 +220,9 @@ def test_more_listeners_than_threads_hold_none_and_leave_nothing(server, here):
     while files(server) > before + 5 and time.monotonic() < end:
         time.sleep(0.02)
     assert files(server) <= before + 5
+    again = Listener(server, "?run=again")
+    assert again.status == 200
+    again.close()
     assert "Traceback" not in server.log
 
 

@@ -1,5 +1,6 @@
 """Runs of workflows: order, parameters, skipping, retries, timeouts, cancelling, resuming, pinning, executors."""
 
+import io
 import json
 import os
 import resource
@@ -176,7 +177,11 @@ def alive(pid):
 
 def test_a_timeout_ends_the_work_with_all_that_it_started(run, tmp_path):
     pids = tmp_path / "pids"
-    done = run("slow", {"slow": Python(call="h7work:sleep", args={"path": str(pids)}, timeout=3.0)}, check=False)
+    for seconds in (3.0, 15.0, 60.0):  # until it has come so far by then
+        node = Python(call="h7work:sleep", args={"path": str(pids)}, timeout=seconds)
+        done = run("slow", {"slow": node}, check=False)
+        if pids.exists() and pids.read_text().endswith("\n"):
+            break
     assert statuses(done) == {"slow": "timeout"}
     assert done.events["slow"].success is False
     assert [pid for pid in pids.read_text().split() if alive(pid)] == []
@@ -197,6 +202,105 @@ def test_processes_do_not_share_their_random_numbers(shared, tmp_path):
         nodes = {f"n{i}": Python(call="h7work:draw") for i in range(3)}
         done = lake.workflows.run(Workflow(name="random", nodes=nodes, folder=str(shared[1])))
     assert len({event.fields["result"] for event in done.events.values()}) == 3
+
+
+def test_who_watches_sees_what_runs_and_what_waits(run, tmp_path):
+    from rich.console import Console
+
+    from lakehouse.workflow.progress import Shown
+
+    seen = []
+
+    class Watched(Shown):
+        def begun(self, event):
+            super().begun(event)
+            console = Console(width=120, record=True, file=io.StringIO())
+            console.print(self._table())
+            seen.append((event.node, event.status, event.attempt, console.export_text()))
+
+    there = tmp_path / "there"
+    nodes = {
+        "good": Python(call="h7work:shout", args={"text": "a"}),
+        "late": Python(call="h7work:until", args={"path": str(there)}, retries=1, backoff=0.001, after=("good",)),
+    }
+    with Watched("w", 2, Console(file=io.StringIO(), width=120)) as shown:
+        run("shown", nodes, check=False, progress=shown)
+    assert [one[:3] for one in seen] == [
+        ("good", "started", 1), ("late", "started", 1), ("late", "started", 1), ("late", "started", 2),
+    ]  # fmt: skip
+    begun, _, waits, again = (one[3] for one in seen)
+    assert ("runs" in begun, "0 of 2 nodes" in begun) == (True, True)
+    assert "attempt 1 failed; the next one in 0 s" in waits
+    assert ("attempt 2" in again, "1 of 2 nodes" in again) == (True, True)
+    assert not shown._going
+
+
+def test_resumed_as_it_began_or_by_the_file_as_it_is_now(shared, tmp_path):
+    lake, folder = shared
+    file = folder / "edited.toml"
+    first = """
+        params = {n = 1}
+        [nodes]
+        kept = {mode = "sql", sql = "SELECT 0 AS a", table = "kept"}
+        made = {mode = "sql", sql = "SELECT 1 AS a", table = "made"}
+        bad = {mode = "python", call = "h7work:fail", after = ["made"]}
+        old = {mode = "python", call = "h7work:nothing", after = ["bad"]}
+    """
+    file.write_text(first)
+    failed = lake.workflows.run(file, {"n": 5}, check=False)
+    assert lake.workflows.resume(failed.id, check=False).note is None
+    file.write_text(
+        first.replace("SELECT 1 AS", "SELECT $n AS").replace("h7work:fail", "h7work:seven").replace("old =", "new =")
+    )
+    as_it_began = lake.workflows.resume(failed.id, check=False)
+    assert statuses(as_it_began) == {"kept": "done", "made": "done", "bad": "failed", "old": "not_run"}
+    for told in ("edited.toml has changed since (changed: made, bad; new: new; gone: old)", "--updated"):
+        assert told in as_it_began.note
+        assert told in repr(as_it_began)
+        assert told in as_it_began._repr_html_()
+    with pytest.raises(RunFailed, match="goes on as it began"):
+        lake.workflows.resume(failed.id)
+    with pytest.raises(WorkflowError, match="not of 'other'"):
+        lake.workflows.resume(
+            failed.id, workflow=Workflow(name="other", nodes={"a": Sql(sql="SELECT 1", expect="rows")})
+        )
+    file.write_text(file.read_text() + "broken = {}")
+    assert "cannot be run as it is now" in lake.workflows.resume(failed.id, check=False).note
+    with pytest.raises(WorkflowInvalid):
+        lake.workflows.resume(failed.id, workflow=file)
+    file.write_text(file.read_text().replace("broken = {}", ""))
+    assert statuses(lake.workflows.get(failed.id))["bad"] == "failed"
+    done = lake.workflows.resume(failed.id, workflow=file)
+    assert done.note is None
+    for run in (done, lake.workflows.get(failed.id)):
+        assert statuses(run) == dict.fromkeys(("kept", "made", "bad", "new"), "done")
+        attempts = {name: event.attempt for name, event in run.events.items()}
+        assert attempts == {"kept": 1, "made": 2, "bad": 6, "new": 1}
+        assert [event.node for event in run.attempts].count("made") == 1
+        assert run.nodes == {"kept": "sql", "made": "sql", "bad": "python", "new": "python"}
+    assert lake.sql("SELECT a FROM made").fetchall() == [(5,)]  # the output of the old definition is not taken for it
+    assert len(lake.catalog.table("kept").snapshots()) == 1
+    assert statuses(lake.workflows.resume(failed.id)) == statuses(done)
+
+
+def test_a_process_that_ends_does_not_wait_for_a_run_in_the_background(shared, child, tmp_path):
+    lake, folder = shared
+    pids = tmp_path / "pids"
+    other = child(
+        "import sys, lakehouse; from lakehouse.workflow.model import Workflow; from lakehouse.workflow.modes import Python\n"
+        "sys.path.insert(0, args[1]); nodes = {'long': Python(call='h7work:sleep', args={'path': args[2]})}\n"
+        "lake = lakehouse.open(args[0])\n"
+        "say(lake.workflows.start(Workflow(name='left', nodes=nodes, folder=args[1])).id)",
+        lake.path,
+        folder,
+        pids,
+    )
+    left = other.hear()
+    other.process.wait(60)  # the node would take ten minutes
+    assert lake.workflows.get(left).status == "interrupted"
+    text = pids.read_text() if pids.exists() else ""
+    nodes = [int(pid) for pid in text.split()] if text.endswith("\n") else []
+    until(lambda: not any(map(alive, nodes)))
 
 
 def test_cancelled_from_another_process_and_resumed(shared, child, tmp_path):

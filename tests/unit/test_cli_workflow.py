@@ -50,6 +50,7 @@ def test_from_a_definition_to_its_runs(call):
     assert "NodeFailed" in call("show", failed["run"])
     again = call("resume", failed["run"], "--quiet", code=1)
     assert f"hint: lakehouse workflow resume {failed['run']}" in again
+    call("resume", failed["run"], "--updated", "--quiet", code=1)
     assert [one["run"] for one in call("runs", "w", "--json")] == [failed["run"], run["run"]]
     assert "does not run: it is failed" in call("cancel", failed["run"])
     assert call("show", run["run"], "--log", "one") == ""
@@ -66,3 +67,14 @@ def test_schedules(call):
     units = call("schedule", "@w.toml", "--calendar", "daily", "--json")
     assert set(units) == {"lakehouse-w.service", "lakehouse-w.timer"}
     assert call("schedule", "@w.toml", "--cron", "0 0 * * *").startswith("0 0 * * * cd ")
+
+
+def test_a_definition_that_was_mended_is_gone_on_with(call, tmp_path):
+    file = tmp_path / "mended.toml"
+    file.write_text("[nodes.a]\nmode = 'sql'\nsql = 'SELECT 1 AS a'\nexpect = 'no rows'\n")
+    failed = call("run", str(file), "--json", code=1)
+    file.write_text("[nodes.a]\nmode = 'sql'\nsql = 'SELECT 1 AS a'\nexpect = 'rows'\n")
+    assert "mended.toml has changed since (changed: a)" in call("resume", failed["run"], code=1)
+    assert call("resume", failed["run"], "--updated", "--json")["status"] == "done"
+    file.unlink()
+    assert "nothing to take" in call("resume", failed["run"], "--updated", code=2)

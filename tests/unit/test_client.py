@@ -491,7 +491,7 @@ def test_what_only_a_lake_can(client, fake, tmp_path):
 
 
 ABSENT = {
-    Lakehouse: {"transaction", "branch", "backup", "doctor", "sandbox"},
+    Lakehouse: {"at", "transaction", "branch", "backup", "doctor", "sandbox"},
     Catalog: {"changes", "check_present", "check_type", "counts", "describe", "find", "find_by_id", "history", "known_as", "marked", "notes",
               "rollback", "suggest", "table_snapshots"},
     Table: {"relation"},

@@ -12,6 +12,7 @@ def test_public_names_are_these():
     assert lakehouse.__all__ == [
         "Client",
         "Column",
+        "Completer",
         "Lakehouse",
         "LakehouseError",
         "Receipt",

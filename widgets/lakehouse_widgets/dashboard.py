@@ -1,4 +1,4 @@
-"""Numbers, figures and grids of fixed queries, and filters that act on all of them."""
+"""Panels in rows under filters that act on all of them: fixed queries, and typed values from the page."""
 
 from __future__ import annotations
 
@@ -14,138 +14,15 @@ import traitlets
 
 from lakehouse import LakehouseError
 from lakehouse_widgets.filters import Filter
-from lakehouse_widgets.grid import Grid
 from lakehouse_widgets.pages import MessageInvalid
+from lakehouse_widgets.panels import Panel
+from lakehouse_widgets.still import still
 
 if TYPE_CHECKING:
     from lakehouse import Lakehouse, Result
 
 _HERE = Path(__file__).parent
 _PARAMETER = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/|\$(\w+)", re.DOTALL)
-
-
-class Card(anywidget.AnyWidget):  # type: ignore[misc]
-    """The frame of a panel on the page; it sends nothing."""
-
-    _esm = _HERE / "card.js"
-    _css = _HERE / "card.css"
-    kind = traitlets.Unicode().tag(sync=True)
-    state = traitlets.Unicode("loading").tag(sync=True)
-    title = traitlets.Unicode().tag(sync=True)
-    text = traitlets.Unicode("").tag(sync=True)
-    svg = traitlets.Unicode("").tag(sync=True)
-
-
-class Panel:
-    """One part of a dashboard.
-
-    Args:
-        name: what it is called, and its title.
-        sql: its query; `$name` stands for a filter's value.
-    """
-
-    kind = "head"
-
-    def __init__(self, name: str, sql: str) -> None:
-        self.name = name
-        self.sql = sql
-        self.card = Card(kind=self.kind, title=name)
-        self.widget: ipywidgets.Widget = self.card
-        self._dashboard: Dashboard | None = None
-
-    def data(self) -> Result:
-        """The rows it shows, with the filters as they are."""
-        if self._dashboard is None:
-            raise LakehouseError(f"the panel '{self.name}' is in no dashboard")
-        return self._dashboard.ask(self.sql)
-
-    def show(self, result: Result) -> str:
-        """Show a result; the state the panel is in then."""
-        raise NotImplementedError
-
-    def refresh(self, stale: Any) -> None:
-        """Ask and show, unless `stale()` says that the filters have changed meanwhile."""
-        self.card.state = "loading"
-        try:
-            result = self.data()
-            state = self.card.state if stale() else self.show(result)
-        except LakehouseError as error:
-            self.card.text, state = str(error), "error"
-        except Exception:
-            self.card.text, state = "this could not be shown", "error"
-        if not stale():
-            self.card.state = state
-
-
-class Number(Panel):
-    """A tile with the one value of a query.
-
-    Args:
-        name: its title.
-        sql: gives one row of one column.
-        unit: stands behind the value.
-    """
-
-    kind = "number"
-
-    def __init__(self, name: str, sql: str, *, unit: str = "") -> None:
-        super().__init__(name, sql)
-        self.unit = unit
-
-    def show(self, result: Result) -> str:
-        row = result.fetchone()
-        if row is None or row[0] is None:
-            return "empty"
-        value = row[0]
-        text = f"{value:,}" if isinstance(value, int) else f"{value:,.1f}" if isinstance(value, float) else str(value)
-        self.card.text = f"{text} {self.unit}".strip()
-        return "ready"
-
-
-class Figure(Panel):
-    """A chart.
-
-    Args:
-        name: its title.
-        sql: gives what is drawn.
-        options: what `Result.plot` takes.
-    """
-
-    kind = "figure"
-
-    def __init__(self, name: str, sql: str, **options: Any) -> None:
-        super().__init__(name, sql)
-        self.options = options
-
-    def show(self, result: Result) -> str:
-        plot = result.plot(**self.options)
-        self.card.svg = plot.svg()
-        return "ready" if plot.values else "empty"
-
-
-class Rows(Panel):
-    """A grid.
-
-    Args:
-        name: its title.
-        sql: gives its rows.
-        height: in pixels.
-    """
-
-    def __init__(self, name: str, sql: str, *, height: int = 320) -> None:
-        super().__init__(name, sql)
-        self.widget = ipywidgets.VBox([self.card])
-        self.grid: Grid | None = None
-        self._height = height
-
-    def show(self, result: Result) -> str:
-        if self.grid is None:
-            self.grid = Grid(result, height=self._height)
-            self.widget.children = [self.card, self.grid]
-        else:
-            self.grid.show(result)
-        self.card.text = ""
-        return "ready"
 
 
 class Controls(anywidget.AnyWidget):  # type: ignore[misc]
@@ -155,6 +32,10 @@ class Controls(anywidget.AnyWidget):  # type: ignore[misc]
     _css = _HERE / "dashboard.css"
     title = traitlets.Unicode().tag(sync=True)
     filters = traitlets.List().tag(sync=True)
+    values = traitlets.Dict().tag(sync=True)
+    """What the filters stand at, for the page to show; what a page says here is not read."""
+    busy = traitlets.Bool(False).tag(sync=True)
+    """Whether panels are being asked anew."""
     message = traitlets.Unicode("").tag(sync=True)
 
 
@@ -166,7 +47,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc]
 
     Args:
         lake: where the queries run.
-        title: stands at the top.
+        title: stands at the top; empty: nothing does.
         filters: act on every panel whose query names them.
         rows: the panels, each row from left to right.
 
@@ -187,11 +68,13 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc]
             if missing := _named(panel.sql) - self._parameters().keys():
                 raise LakehouseError(f"the panel '{panel.name}' names ${min(missing)}, which no filter gives")
             panel._dashboard = self
-        self.controls = Controls(title=title, filters=[one.described() for one in filters])
+        self.controls = Controls(title=title, filters=[one.described() for one in filters], values=self._shown_values())
         self.controls.on_msg(self._heard)
+        self.rows = [list(row) for row in rows]
         self._asked = self._shown = 0
         self._lock, self._working = threading.Lock(), False
         super().__init__([self.controls, *(self._row(row) for row in rows)])
+        self.add_class("lw-board")
         self.refresh(wait=True)
 
     def __getitem__(self, name: str) -> Panel:
@@ -217,6 +100,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc]
             raise MessageInvalid("there is no such filter")
         read = self._filters[name].read(value)
         self._values = {**self._values, name: read}
+        self.controls.values = self._shown_values()
 
     def refresh(self, *, wait: bool = False) -> None:
         """Ask every query again; with `wait`, return when all are shown."""
@@ -230,13 +114,17 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc]
         else:
             threading.Thread(target=self._work, name="lakehouse-dashboard", daemon=True).start()
 
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        return {**super()._repr_mimebundle_(**kwargs), "text/html": still(self)}
+
     def _work(self) -> None:
         while True:
             with self._lock:
                 if self._shown == self._asked:
-                    self._working = False
+                    self._working = self.controls.busy = False
                     return
                 asked = self._asked
+            self.controls.busy = True
             for panel in self.panels.values():
                 if asked == self._asked:
                     panel.refresh(lambda asked=asked: asked != self._asked)
@@ -249,6 +137,7 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc]
             self.set(content.get("name", ""), content.get("value"))
         except MessageInvalid as error:
             self.controls.message = error.message
+            self.controls.send({"kind": "values"})  # the page shows again what is in force
             return
         self.controls.message = ""
         self.refresh()
@@ -257,13 +146,14 @@ class Dashboard(ipywidgets.VBox):  # type: ignore[misc]
         values = self._values
         return {k: v for name, one in self._filters.items() for k, v in one.parameters(values[name]).items()}
 
+    def _shown_values(self) -> dict[str, Any]:
+        return {name: one.shown(self._values[name]) for name, one in self._filters.items()}
+
     def _row(self, panels: Sequence[Panel]) -> ipywidgets.Widget:
         for panel in panels:
-            panel.widget.layout.flex = "1 1 280px"
+            panel.widget.layout.flex = f"1 1 {panel.basis}px"
             panel.widget.layout.min_width = "0"
-        return ipywidgets.HBox(
-            [panel.widget for panel in panels], layout={"flex_flow": "row wrap", "grid_gap": "8px", "margin": "4px 0"}
-        )
+        return ipywidgets.HBox([panel.widget for panel in panels], layout={"flex_flow": "row wrap", "grid_gap": "10px"})
 
 
 def _named(sql: str) -> set[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import anywidget
 import traitlets
 
 from lakehouse import LakehouseError
-from lakehouse_widgets.pages import OPERATORS, PAGE_ROWS, MessageInvalid, Pages, number_of, view_of
+from lakehouse_widgets.pages import OPERATORS, PAGE_ROWS, MessageInvalid, Overtaken, Pages, View, number_of, view_of
 
 if TYPE_CHECKING:
     from lakehouse import Result
@@ -41,7 +40,7 @@ class Grid(anywidget.AnyWidget):  # type: ignore[misc]
 
     def __init__(self, result: Result, *, height: int = 420) -> None:
         super().__init__(height=height)
-        self._newest: tuple[int, Mapping[str, Any]] | None = None
+        self._newest: dict[str, tuple[int, Any]] = {}
         self._working = False
         self._lock = threading.Lock()
         self.show(result)
@@ -50,6 +49,8 @@ class Grid(anywidget.AnyWidget):  # type: ignore[misc]
     def show(self, result: Result) -> None:
         """Show the rows of another result."""
         self.result = result
+        if before := getattr(self, "_pages", None):
+            before.stop()
         self._pages = Pages(result)
         self.columns = [{"name": n, "type": t} for n, t in zip(self._pages.names, self._pages.types, strict=True)]
         self.snapshot = result.snapshot
@@ -78,24 +79,33 @@ class Grid(anywidget.AnyWidget):  # type: ignore[misc]
     def close(self) -> None:
         """Take the grid from the page and let go of its rows."""
         super().close()
-        self._pages.close()
+        self._pages.stop()
 
     def _heard(self, _: Any, content: Any, __: Any) -> None:
         # Rows of a large result take seconds to come at first: the kernel goes on meanwhile.
+        kind = "export" if isinstance(content, dict) and content.get("kind") == "export" else "rows"
         with self._lock:
-            self._newest = (self.version, content)
+            self._newest[kind] = (self.version, content)
             if self._working:
+                if kind == "rows" and (view := self._view(content)) is not None:
+                    self._pages.wanted(view)
                 return
             self._working = True
         threading.Thread(target=self._work, name="lakehouse-grid", daemon=True).start()
 
+    def _view(self, content: Any) -> View | None:
+        try:
+            return view_of(content, self._pages.names)
+        except (MessageInvalid, AttributeError):
+            return None  # it will be told when it is answered
+
     def _work(self) -> None:
         while True:
             with self._lock:
-                if self._newest is None:
+                if not self._newest:
                     self._working = False
                     return
-                (version, content), self._newest = self._newest, None
+                version, content = self._newest.pop(next(iter(self._newest)))
             answer, buffers = self.answer(content)
-            if version == self.version:
+            if version == self.version and answer.get("code") != Overtaken.code:
                 self.send(answer, buffers)

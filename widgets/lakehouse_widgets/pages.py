@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +29,15 @@ IN_MEMORY_ROWS = 200_000
 """Results up to so many rows are kept in memory, larger ones in a file that goes with the grid."""
 MEMORY = "1GB"
 """What a grid's DuckDB takes at most; beyond, a large result is ordered on disk."""
+MOST_AWAKE = 32
+"""Grids of a process that hold their rows at once; those used longest ago read them again when they are asked."""
 
 _TERMS = 20
 _VALUE_CHARACTERS = 10_000
 _COMPARED = {"=": "=", "≠": "IS DISTINCT FROM", "<": "<", "≤": "<=", ">": ">", "≥": ">="}
 _TEXT = {"contains": "contains", "starts with": "starts_with"}
 _NULLS = {"is null": "IS NULL", "is not null": "IS NOT NULL"}
+_SETTINGS = {"memory_limit": MEMORY, "autoinstall_known_extensions": False}
 OPERATORS = (*_COMPARED, *_TEXT, *_NULLS)
 
 
@@ -40,6 +45,18 @@ class MessageInvalid(LakehouseError):
     """A message from the page that is none of those a widget understands."""
 
     code = "message_invalid"
+
+
+class Overtaken(LakehouseError):
+    """What was asked for is no longer wanted: something newer is."""
+
+    code = "overtaken"
+
+
+class NoRoom(LakehouseError):
+    """The rows take more than may be kept on disk for a while."""
+
+    code = "no_room"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +88,13 @@ class View:
 class _Kept:
     connection: duckdb.DuckDBPyConnection
     end: Callable[[], object]
+    size: Callable[[], int]
+    """Bytes that it takes on disk."""
     view: View = field(default_factory=View)
     table: str = "rows"
     total: int = 0
+    loaded: int = 0
+    """Bytes on disk that the rows alone take."""
     made: int = 0
 
 
@@ -90,6 +111,8 @@ class Pages:
         """The columns as the page calls them: a name that comes twice has a number behind it."""
         self.types = result.types
         self._kept: _Kept | None = None
+        self._making: View | None = None
+        self._stopped = False
         self._lock = threading.Lock()
 
     def page(self, view: View, first: int, count: int) -> tuple[int, list[tuple[str | None, ...]]]:
@@ -103,7 +126,7 @@ class Pages:
             last = first + min(count, PAGE_ROWS) - 1
             cells = ", ".join(f"left(CAST(c{i} AS VARCHAR), {CELL_CHARACTERS})" for i in range(len(self.names)))
             # rowid is the place in the table: DuckDB reads only the row groups that hold these.
-            rows = kept.connection.sql(
+            rows = kept.connection.execute(
                 f"SELECT {cells} FROM {kept.table} WHERE rowid BETWEEN {first:d} AND {last:d} ORDER BY rowid"
             ).fetchall()
             return kept.total, rows
@@ -129,17 +152,31 @@ class Pages:
             hint="filter first, or write the result in the notebook: result.to_csv(path)",
         )
 
-    def close(self) -> None:
-        """Let go of the rows; another page reads them again."""
-        with self._lock:
-            if self._kept is not None:
-                self._kept.end()
-                self._kept = None
+    def stop(self) -> None:
+        """Read and order nothing more: nobody will look at these rows again."""
+        self._stopped = True
+        if self._making is not None and (kept := self._kept) is not None:
+            kept.connection.interrupt()
+        self.rest()
 
-    def interrupt(self) -> None:
-        """Stop what is being ordered or filtered for another thread."""
+    def rest(self) -> None:
+        """Let go of the rows, unless they are being read now."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._let_go()
+            finally:
+                self._lock.release()
+
+    def wanted(self, view: View) -> None:
+        """Stop ordering and filtering for any other view than this one, which another thread waits for."""
+        making, kept = self._making, self._kept
+        if making is not None and making != view and kept is not None:
+            kept.connection.interrupt()
+
+    def _let_go(self) -> None:
         if self._kept is not None:
-            self._kept.connection.interrupt()
+            self._kept.end()
+            self._kept = None
 
     def _shown(self, view: View) -> _Kept:
         """The kept rows with `table` holding those of the view in its order."""
@@ -147,6 +184,7 @@ class Pages:
 
         if self._kept is None:
             self._kept = self._keep()
+        _awake.used(self)
         kept = self._kept
         if view == kept.view:
             return kept
@@ -164,10 +202,19 @@ class Pages:
             table = f"view_{kept.made}"
             where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
             by = f" ORDER BY {', '.join([*order, 'rowid'])}"
+            left = self._check_room(kept, 0 if conditions else kept.loaded)
+            kept.connection.execute(f"SET max_temp_directory_size = '{left}B'")
+            self._making = view
             try:
                 kept.connection.execute(f"CREATE TABLE {table} AS SELECT * FROM rows{where}{by}", values)
+            except duckdb.InterruptException:
+                raise Overtaken("another order or choice of the rows was asked for") from None
+            except duckdb.OutOfMemoryException as error:
+                raise self._no_room(str(error).splitlines()[0]) from None
             except duckdb.Error as error:
                 raise MessageInvalid(f"the rows cannot be shown so: {str(error).splitlines()[0]}") from None
+            finally:
+                self._making = None
         if old != "rows":
             kept.connection.execute(f"DROP TABLE {old}")
         kept.table, kept.view, kept.total = table, view, _counted(kept.connection, table)
@@ -176,12 +223,54 @@ class Pages:
     def _keep(self) -> _Kept:
         import duckdb
 
-        folder = tempfile.mkdtemp(prefix="lakehouse-grid-") if len(self._result) > IN_MEMORY_ROWS else None
-        connection = duckdb.connect(":memory:" if folder is None else f"{folder}/rows.duckdb")
+        folder, limit = self._folder()
+        large = not self._result.complete or len(self._result) > IN_MEMORY_ROWS
+        config = {**_SETTINGS, "temp_directory": str(folder), "max_temp_directory_size": f"{limit}B"}
+        connection = duckdb.connect(f"{folder}/rows.duckdb" if large else ":memory:", config=config)
         end = weakref.finalize(self, _end, connection, folder)  # a grid that is forgotten leaves nothing either
-        connection.execute(f"SET enable_progress_bar = false; SET memory_limit = '{MEMORY}'")
-        self._result.keep(connection, "rows")
-        return _Kept(connection, end, total=_counted(connection, "rows"))
+        kept = _Kept(connection, end, partial(_size, folder))
+        refused: list[LakehouseError] = []
+
+        def watch() -> None:
+            try:
+                if self._stopped:
+                    raise Overtaken("other rows are shown")
+                self._check_room(kept)
+            except LakehouseError as error:
+                refused.append(error)
+                raise
+
+        try:
+            self._result.keep(connection, "rows", watch=watch)
+            kept.total, kept.loaded = _counted(connection, "rows"), kept.size()
+            self._check_room(kept)
+        except BaseException:
+            end()
+            if refused:
+                raise refused[0] from None
+            raise
+        return kept
+
+    def _folder(self) -> tuple[Path, int]:
+        """A new folder where the lake keeps things for a while, or the system does when that cannot be written."""
+        place, limit = self._result.room
+        with contextlib.suppress(OSError):
+            place.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(prefix="grid-", dir=place)), limit
+        return Path(tempfile.mkdtemp(prefix="lakehouse-grid-")), limit
+
+    def _check_room(self, kept: _Kept, more: int = 0) -> int:
+        """The bytes that are left of the lake's `storage.max_temp_size` when `more` are taken as well."""
+        size, limit = kept.size(), self._result.room[1]
+        if size + more > limit:
+            raise self._no_room(f"{size + more:,} bytes of {limit:,}")
+        return limit - size - more
+
+    def _no_room(self, detail: str) -> NoRoom:
+        return NoRoom(
+            f"the rows take more than may be kept on disk for a while (storage.max_temp_size): {detail}",
+            hint="filter or select less, or raise storage.max_temp_size",
+        )
 
     def _condition(self, one: Filter, value: str) -> str:
         column = f"c{one.column}"
@@ -248,10 +337,35 @@ def unique(names: Sequence[str]) -> list[str]:
     return given
 
 
-def _end(connection: duckdb.DuckDBPyConnection, folder: str | None) -> None:
+class _Awake:
+    """The pages that hold rows now, the one used last at the end."""
+
+    def __init__(self) -> None:
+        self._pages: dict[int, weakref.ref[Pages]] = {}
+        self._lock = threading.Lock()
+
+    def used(self, pages: Pages) -> None:
+        """Move to the end; the first ones go to rest when there are too many."""
+        with self._lock:
+            self._pages.pop(id(pages), None)
+            self._pages = {key: one for key, one in self._pages.items() if one() is not None}
+            self._pages[id(pages)] = weakref.ref(pages)
+            first = [self._pages.pop(key)() for key in list(self._pages)[:-MOST_AWAKE]]
+        for one in first:
+            if one is not None:
+                one.rest()
+
+
+_awake = _Awake()
+
+
+def _end(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
     connection.close()
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("rows.duckdb*"))
 
 
 def _counted(connection: duckdb.DuckDBPyConnection, table: str) -> int:

@@ -7,6 +7,7 @@ written anew from the parts of a small grammar, with every query and expression 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -28,6 +29,7 @@ MAX_LENGTH = 256 * 1024
 """Bytes of a statement: ten times what people write; DuckDB's parser takes a second for it at most."""
 MAX_DEPTH = 100
 """Brackets within brackets."""
+_DEEP = "the statement is nested too deeply"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,32 +107,56 @@ class Gate:
         return Passed(made.sql, "write", tuple(dict.fromkeys((*statement.written, *walk.tables))))
 
     def _check(self, select: Composed, walk: Walk, sql: str, statement: Statement | None = None) -> bool:
-        """Walk the tree of a SELECT, and say line and column of the statement in its errors.
+        """Look at a SELECT, and say line and column of the statement in the errors.
 
         Returns:
             Whether it has a PIVOT of which DuckDB makes several statements.
         """
-        text, origin = select.text, select.origin
-        pivoted = None
+        text = select.text
         try:
-            try:
-                tree = self._tree(text)
-            except SqlRefused:
-                pivoted = pivots.shown(text, self._max_depth)
-                if pivoted is None:
-                    raise
-                text, origin = pivoted.text, partial(_through, pivoted, select)
-                tree = self._tree(text)
+            tree = self._tree(text)
+        except SqlRefused:
+            pivoted = pivots.shown(text, self._max_depth)
+            if pivoted is None:
+                raise
+        else:
+            self._look(tree, text, select.origin, walk, sql, statement)
+            return False
+        walk.apart = self._own_names()
+        inner = pivoted.text
+        self._look(self._tree(inner.text), inner.text, partial(_through, inner, select), walk, sql, statement)
+        for query in pivoted.queries:  # each is run by itself, and sees nothing of what stands around it
+            origin = partial(_through, Composed().add(query), select)
+            self._look(self._tree(query.text), query.text, origin, walk, sql)
+        return True
+
+    def _look(
+        self,
+        tree: Node,
+        text: str,
+        origin: Callable[[int], int | None],
+        walk: Walk,
+        sql: str,
+        statement: Statement | None = None,
+    ) -> None:
+        walk.place = None
+        try:
             if statement is not None and statement.query is None:
                 _check_shape(tree["node"], statement)
             walk.statement(tree)
         except RecursionError:
-            raise SqlRefused("the statement is nested too deeply") from None
+            raise SqlRefused(_DEEP) from None
         except (SqlRefused, TableNotFound) as error:
             if walk.place is None or (at := origin(characters(text, walk.place))) is None:
                 raise
             raise type(error)(f"{error.message} ({where(sql, at)})", hint=error.hint) from None
-        return pivoted is not None
+
+    def _own_names(self) -> frozenset[str]:
+        """The views and tables that every DuckDB has, whatever is attached."""
+        found = self._parser.execute(
+            "SELECT view_name FROM duckdb_views() WHERE internal UNION SELECT table_name FROM duckdb_tables()"
+        ).fetchall()
+        return frozenset(str(row[0]).lower() for row in found)
 
     def _walk(self, *, defaults: bool = False) -> Walk:
         return Walk(self.names, functions(), self._tree, defaults=defaults)
@@ -152,7 +178,10 @@ class Gate:
         """DuckDB's tree of one SELECT."""
         # A literal, not a parameter: DuckDB imports pandas to bind the first one. Text that has no NUL cannot leave it.
         row = self._parser.execute(f"SELECT json_serialize_sql({literal(sql)})").fetchone()
-        found: dict[str, Any] = json.loads(row[0]) if row else {"error": True}
+        try:
+            found: dict[str, Any] = json.loads(row[0]) if row else {"error": True}
+        except RecursionError:
+            raise SqlRefused(_DEEP) from None
         if found["error"]:
             raise _unparsed(found, sql)
         if not found["statements"]:

@@ -53,12 +53,19 @@ class Names:
         schemas: schemas by lower-cased name.
         macros: the queries that the lake's macros stand for, by lower-cased name.
         traces: whether `pathway.traces` can be read.
+        snapshot: which snapshot it is.
     """
 
     relations: Mapping[tuple[str, str], Named]
     schemas: Mapping[str, str]
     macros: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     traces: bool = False
+    snapshot: int = 0
+
+    @property
+    def tables(self) -> frozenset[tuple[str, str]]:
+        """Schema and name, as the lake writes them, of what is a table and no view."""
+        return frozenset(one.key for one in self.relations.values() if one.sql is None)
 
     def resolve(self, catalog: str, schema: str, name: str) -> Named:
         """The table or view of that name, each part as written without quotes and empty where left out.
@@ -105,7 +112,7 @@ def names(metadata: Metadata, snapshot: int, *, traces: bool = False) -> Names:
     }
     schemas = {schema.lower(): schema for schema in metadata.schemas(snapshot)}
     macros = {name: tuple(map(_here, metadata.macro(name, snapshot))) for name in metadata.macros(snapshot)}
-    return Names(relations, schemas, macros, traces)
+    return Names(relations, schemas, macros, traces, snapshot)
 
 
 @overload

@@ -6,20 +6,25 @@ field written out; `nodes` says which kinds of nodes and which fields there may 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Final
 
 from lakehouse.errors import LakehouseError, SqlRefused
 from lakehouse.query.gate import nodes
 from lakehouse.query.gate.functions import Functions
-from lakehouse.query.gate.names import Names
+from lakehouse.query.gate.names import Named, Names
 
 Node = dict[str, Any]
 _NOWHERE: Final = 2**64 - 1  # where DuckDB has no place in the text
 _EMPTY: Final[tuple[Any, ...]] = (None, "", False, [], {}, 0)
 # The schema that a recursive query with USING KEY reads all its rows of so far under.
 _RECURRING: Final = "recurring"
+_PLAIN: Final = re.compile(r"[^\W\d]\w*")
+_CHANGES: Final = frozenset({"table_changes", "table_insertions", "table_deletions"})
+_VERSIONS: Final = tuple(product(("INTEGER", "BIGINT"), repeat=2))
 _TEXTS_DEEP: Final = 20  # views and macros within each other
 _FILE: Final = "filename"  # tells where the lake is, in every table that has no such column of its own
 
@@ -53,6 +58,9 @@ class Walk:
         self.tables: dict[tuple[str, str], None] = {}
         self.place: int | None = None
         """How many bytes of the text stand before what was looked at last; None where that is not known."""
+        self.apart: frozenset[str] | None = None
+        """Names that DuckDB has of its own, where parts of the statement are run by themselves (`pivots`): it does not
+        always see a name that WITH gave there, and would take it for a file or for one of these. None elsewhere."""
         self._names = names
         self._functions = functions
         self._parse = parse
@@ -70,6 +78,10 @@ class Walk:
             TableNotFound: the lake has no such table.
         """
         self._fields(node, nodes.STATEMENT, Scope(), "statement")
+        self._untold()
+
+    def _untold(self) -> None:
+        """Raise SqlRefused if a column is named here that tells the file of a row."""
         if self._file is not None and self._files:
             raise self._refuse(
                 f"the column {_FILE} would tell where the lake is", self._file, "another name for a column of your own"
@@ -113,11 +125,19 @@ class Walk:
     def _query(self, node: Node, scope: Scope) -> None:
         for entry in node["cte_map"]["map"]:
             self._fields(entry, nodes.WITH, scope, "WITH")
+            self._given(entry["key"])
             scope = scope.plus(entry["key"])
         if node["type"] == "RECURSIVE_CTE_NODE":
             # Only the part after UNION sees the rows so far; in the part before it the name is whatever else has it.
             self._query(node["right"], scope.plus(node["cte_name"], keyed=bool(node["key_targets"])))
         self._node(node, scope, node["type"], nodes.QUERIES)
+
+    def _given(self, name: str) -> None:
+        if self.apart is not None and (not _PLAIN.fullmatch(name) or name.lower() in self.apart):
+            raise self._refuse(
+                f"WITH may not give the name '{name}' where the columns of a PIVOT come from the data",
+                hint="a name of letters, or IN (…) with the values",
+            )
 
     def _queries(self, found: list[Node], scope: Scope) -> None:
         for node in found:
@@ -157,15 +177,22 @@ class Walk:
             found = self._names.resolve(catalog, schema, name)
         except SqlRefused as refused:
             raise self._refuse(refused.message, node, refused.hint) from None
+        if found.sql is None and (not found.has_filename or node["at_clause"] is not None):  # then it may have had none
+            self._files = True
         if found.key in self.tables:
             return
         self.tables[found.key] = None
         if found.sql is not None:
-            self._text(f"the view {found.shown}", found.sql, node)
-        elif not found.has_filename:
-            self._files = True
+            self._view(found, found.sql, node)
 
-    def _text(self, name: str, sql: str, node: Node) -> None:
+    def _view(self, view: Named, sql: str, node: Node) -> None:
+        """Check the query of a view, whose columns are none of those outside of it."""
+        outside = self._file, self._files, self._macros
+        self._file, self._files, self._macros = None, False, set()
+        self._text(f"the view {view.shown}", sql, node, whole=True)
+        self._file, self._files, self._macros = outside
+
+    def _text(self, name: str, sql: str, node: Node, *, whole: bool = False) -> None:
         """Check what a view or macro stands for; WITH outside of it is not seen inside."""
         if len(self._inside) >= _TEXTS_DEEP:
             raise self._refuse("views and macros use each other too deeply", node)
@@ -177,11 +204,38 @@ class Walk:
         except LakehouseError as error:
             raise self._refuse(error.message, node) from None
         self._select(tree, Scope())
+        if whole:
+            self._untold()
         self._inside, self._defaults = self._inside[:-1], defaults
 
     def _table_function(self, node: Node, scope: Scope) -> None:
-        self._callable("table", "table function", node)
+        name = node["function_name"].lower()
+        if name in _CHANGES and name not in self._names.macros:
+            self._changes(node)
+        else:
+            self._callable("table", "table function", node)
         self._fields(node, nodes.CALL, scope, "TABLE_FUNCTION")
+
+    def _changes(self, node: Node) -> None:
+        """DuckLake's `lake.table_changes('orders', 3, 7)`: of a table of the lake, between snapshots up to this one."""
+        values = [one["value"] for one in node["children"] if one["class"] == "CONSTANT" and not one["alias"]]
+        types = ["" if value["is_null"] else value["type"]["id"] for value in values]
+        if len(node["children"]) != 3 or types not in (["VARCHAR", first, last] for first, last in _VERSIONS):
+            raise self._refuse(
+                f"{node['function_name']} must have a table's name as a text and two numbers of snapshots", node
+            )
+        self._at(node)
+        name, first, last = (value["value"] for value in values)
+        try:
+            found = self._names.resolve(node["catalog"], node["schema"], name)
+        except SqlRefused as refused:
+            raise self._refuse(refused.message, node, refused.hint) from None
+        if found.key not in self._names.tables:
+            raise self._refuse(f"{found.shown} is no table whose changes are kept", node)
+        if not 0 <= first <= last <= self._names.snapshot:
+            raise self._refuse(f"the snapshots of {name} must be between 0 and {self._names.snapshot}, in order", node)
+        self.tables[found.key] = None
+        self._files = True
 
     def _show(self, value: str, scope: Scope) -> None:
         if value not in ("", '"tables"'):  # SHOW TABLES lists the tables of the lake's main schema
@@ -206,7 +260,7 @@ class Walk:
             self._column(str(value.get("value")))
 
     def _column(self, name: str, node: Node | None = None) -> None:
-        if name.lower() == _FILE and not self._inside:
+        if name.lower() == _FILE:
             self._file = node or {}
 
     # Expressions

@@ -139,8 +139,11 @@ class Answer:
         import duckdb
 
         table = self.arrow()
-        with duckdb.connect() as connection:
-            return connection.from_arrow(table).df()
+        try:
+            with duckdb.connect() as connection:
+                return connection.from_arrow(table).df()
+        except duckdb.Error as error:
+            raise QueryError(f"the worker sent rows that cannot be read: {error}") from None
 
     def progress(self) -> float | None:
         """How far it is, in percent, from any thread; None when that is not known."""

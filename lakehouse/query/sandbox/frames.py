@@ -39,10 +39,11 @@ class Frame:
             self._begin = self._looked_through()
             reader = pa.ipc.open_stream(content)
             self.schema: pa.Schema = reader.schema
+            _read_through(self.schema)
             self.batches: list[pa.RecordBatch] = list(reader)
             for batch in self.batches:
                 batch.validate(full=True)  # a worker is believed nothing that could lead this process astray
-        except (pa.ArrowException, OSError, EOFError, ValueError, struct.error, IndexError) as error:
+        except (pa.ArrowException, OSError, EOFError, ValueError, struct.error, LookupError) as error:
             raise QueryError(f"the worker sent rows that cannot be read: {error}") from None
 
     @property
@@ -64,6 +65,27 @@ class Frame:
             others |= kind != _BATCH or begin is not None
             begin = at
         return None if others or source.tell() != len(self._content) - _END else begin
+
+
+def _read_through(schema: pa.Schema) -> None:
+    """Decode all of a schema that pyarrow decodes only when somebody asks: names, and the zones of times.
+
+    Raises:
+        ValueError: a name is no text.
+        LookupError: there is no such zone.
+    """
+    import pyarrow as pa
+
+    schema.to_string(truncate_metadata=True)  # all names, at any depth
+    fields = list(schema)
+    for field in fields:
+        kind = field.type
+        if pa.types.is_timestamp(kind) and kind.tz is not None:
+            pa.lib.string_to_tzinfo(kind.tz)
+        if pa.types.is_dictionary(kind):
+            fields.append(pa.field("", kind.value_type))
+        else:
+            fields += [kind.field(number) for number in range(kind.num_fields)]
 
 
 def _header(metadata: memoryview) -> tuple[int, bool]:

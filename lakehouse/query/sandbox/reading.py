@@ -31,6 +31,7 @@ _BATCH = 65_536  # rows that DuckDB hands over together
 _ODD = re.compile(r"\b(?:UHUGEINT|BIT|BIGNUM|TIME WITH TIME ZONE)\b")
 _QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*\"""")  # names of fields and values of ENUMs in a type
 _PIECE = 4 << 20  # bytes of rows in a frame, about
+_PASSED, _SHORT = 200, 10_000  # statements that are remembered, and characters of each
 
 _END = pa.py_buffer(b"\xff\xff\xff\xff\0\0\0\0")
 """The end of an IPC stream."""
@@ -92,8 +93,7 @@ class Reading:
     def _checked(self, lake: _Lake, request: Request, snapshot: int) -> tuple[Statement, Any, int]:
         """The one statement, if the gate lets it pass, and its values."""
         lake.offer(request.traces)
-        passed = lake.gate(self._parsing, snapshot, traces=bool(request.traces)).read(request.sql)
-        (statement,) = self._parser.parse(passed.sql)
+        statement = lake.passed(self._parsing, self._parser, request, snapshot)
         params = unpacked(request.params)
         check_parameters([statement], params)
         return statement, bind(statement, params), snapshot
@@ -125,8 +125,8 @@ class Reading:
         if int(row[0]) != snapshot:  # somebody committed since: what the names mean may have changed
             lake.metadata.current()
             snapshot = int(row[0])
-            lake.gate(self._parsing, snapshot, traces=bool(request.traces)).read(request.sql)
-        return *_rows(lake.lake, text, bound), snapshot
+            lake.passed(self._parsing, self._parser, request, snapshot)
+        return *_rows(lake.lake, text, bound, compound=statement.compound), snapshot
 
 
 class _Lake:
@@ -138,6 +138,7 @@ class _Lake:
         self._known = Known(self.database, self.metadata, parser)
         self._direct = DirectScan(self.database, self.metadata)
         self._gate: tuple[int, bool, Gate] | None = None
+        self._passed: dict[str, Statement] = {}
         self._traces: tuple[str, ...] = ()
         self.files = self.database.cursor(schema=False)
         self.lake = self.database.cursor()
@@ -145,11 +146,23 @@ class _Lake:
             connection.execute("SET arrow_lossless_conversion = false")  # rows leave in Arrow's own types
         self.database.seal(settings=True)
 
-    def gate(self, parsing: duckdb.DuckDBPyConnection, snapshot: int, *, traces: bool) -> Gate:
-        """The gate, with the names of a snapshot."""
+    def passed(self, parsing: duckdb.DuckDBPyConnection, parser: Parser, request: Request, snapshot: int) -> Statement:
+        """The statement of a request, once the gate with the names of a snapshot has let it pass.
+
+        What a gate said of a text it would say again: it is asked once for each, until the names change.
+        """
+        traces = bool(request.traces)
         if self._gate is None or self._gate[:2] != (snapshot, traces):
             self._gate = (snapshot, traces, Gate(parsing, names(self.metadata, snapshot, traces=traces)))
-        return self._gate[2]
+            self._passed.clear()
+        if (known := self._passed.get(request.sql)) is not None:
+            return known
+        (statement,) = parser.parse(self._gate[2].read(request.sql).sql)
+        if len(request.sql) <= _SHORT:
+            if len(self._passed) >= _PASSED:
+                self._passed.clear()
+            self._passed[request.sql] = statement
+        return statement
 
     def offer(self, traces: tuple[str, ...]) -> None:
         """Make `pathway.traces`, unless it is as it should be."""
@@ -160,19 +173,21 @@ class _Lake:
 
     def lease(self, shape: Shape | None, snapshot: int) -> Lease | None:
         relations = self._known.relations(shape, snapshot) if shape is not None else None
-        return self._direct.lease(shape, relations, snapshot) if shape is not None and relations else None
+        return self._direct.lease(shape, relations, snapshot) if shape is not None and relations is not None else None
 
     def close(self) -> None:
         self.metadata.close()
         self.database.close()
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, text: str, bound: Any) -> tuple[pa.RecordBatchReader, tuple[str, ...]]:
+def _rows(
+    connection: duckdb.DuckDBPyConnection, text: str, bound: Any, *, compound: bool = False
+) -> tuple[pa.RecordBatchReader, tuple[str, ...]]:
     """The rows of a query, and the DuckDB types of its columns; what Arrow's own types do not hold comes as text.
 
     Arrow has no bits, no offsets of times and no such large numbers, and DuckDB would give other values for them.
     """
-    reader, types = fetching.opened(connection, text, bound, _BATCH)
+    reader, types = fetching.opened(connection, text, bound, _BATCH, compound=compound)
     if not any(map(_odd, types)):
         return reader, types
     columns = [quote(name) for name in reader.schema.names]

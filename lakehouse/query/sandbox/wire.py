@@ -103,9 +103,10 @@ class Channel:
             OSError: the other side is gone.
         """
         views = [memoryview(part).cast("B") for part in parts]
-        self._socket.sendall(_HEADER.pack(kind, sum(map(len, views))))
-        for view in views:
-            self._socket.sendall(view)
+        left = [memoryview(_HEADER.pack(kind, sum(map(len, views)))), *views]
+        while left:  # together: each call of its own may wake who reads
+            count = self._socket.sendmsg(left)
+            left = unsent(left, count)
 
     def say(self, kind: int, message: msgspec.Struct) -> None:
         """Send a message as a frame."""
@@ -150,6 +151,16 @@ def _room(length: int) -> memoryview:
     import pyarrow as pa
 
     return memoryview(pa.allocate_buffer(length))
+
+
+def unsent(parts: list[memoryview], count: int) -> list[memoryview]:
+    """What is left of some parts when so many bytes of them have gone."""
+    left = []
+    for part in parts:
+        if count < len(part):
+            left.append(part[count:])
+        count = max(0, count - len(part))
+    return left
 
 
 def packed(params: Any) -> Any:

@@ -53,7 +53,7 @@ def writes(call: Call) -> Writes:
 def metrics(call: Call) -> Answer[None]:
     """What the server counts, as Prometheus reads it."""
     headers = {"Content-Type": CONTENT_TYPE}
-    return Answer(None, 200, headers, iter([call.service.metrics.text()]))
+    return Answer(None, 200, headers, content=call.service.metrics.text())
 
 
 def docs(call: Call) -> Answer[None]:
@@ -61,7 +61,7 @@ def docs(call: Call) -> Answer[None]:
     from lakehouse.server.routes import all as every
 
     headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": POLICY}
-    return Answer(None, 200, headers, iter([page(described(every.ROUTES, call.service.base)).encode()]))
+    return Answer(None, 200, headers, content=page(described(every.ROUTES, call.service.base)).encode())
 
 
 def openapi(call: Call) -> dict[str, Any]:

@@ -154,25 +154,27 @@ def sandbox_of(call: Call) -> Sandbox:
 
 
 def _answer(kind: str, asked: Asked, rows: Rows) -> Answer[None]:
-    """The rows in a format; how many there are is said before them when they are few."""
+    """The rows in a format; when they are few they are all there now, and how many there are is said before them."""
     try:
         taken = rows.frames()
         first = list(islice(taken, 2))
         headers = {"Content-Type": kind, HEADER: asked.query_id, SNAPSHOT: str(rows.snapshot)}
-        if len(first) < 2:
-            headers[ROWS] = str(sum(batch.num_rows for frame in first for batch in frame.batches))
         columns = [{"name": name, "type": type} for name, type in zip(rows.schema.names, rows.types, strict=True)]
         facts = {"query_id": asked.query_id, "snapshot": rows.snapshot, "columns": columns}
         pieces = formats.written(kind, rows.schema, chain(first, taken), facts)
+        if len(first) < 2:
+            content = b"".join(pieces)
+            asked.ended(rows=rows.rows)
+            return Answer(None, 200, {**headers, ROWS: str(rows.rows)}, content=content)
         start = next(pieces, b"")  # what the format cannot hold is told before anything is sent
     except BaseException as error:
         rows.close()
         asked.ended(error)
         raise
-    return Answer(None, 200, headers, _watched(asked, rows, chain([start], pieces)))
+    return Answer(None, 200, headers, chunks=_watched(asked, rows, chain([start], pieces)))
 
 
-def _watched(asked: Asked, rows: Rows, pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _watched(asked: Asked, rows: Rows, pieces: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
     """The pieces; however they end, the worker is given back and it is written down."""
     try:
         yield from pieces
@@ -206,7 +208,7 @@ ROUTES = (
         body=Statement,
         refuses=_REFUSES,
         reads=(HEADER,),
-        counts_once="sure",
+        counts_once=True,
         waits=True,
     ),
     Route("GET", "/queries", "read", queries, query=Which),

@@ -356,7 +356,7 @@ def test_follow_gives_what_comes_from_everybody_until_the_lake_is_closed(make):
     ours.record(done("1"))
     theirs.record(failed("2"))
     ours.record_many(done(str(n)) for n in range(3, 6))
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while (len(heard) < 5 or len(filtered) < 1) and time.monotonic() < end:
         time.sleep(0.005)
     ours.close()
@@ -382,7 +382,7 @@ def test_follow_gives_what_is_only_in_memory(make):
     thread = follow(observer, heard)
     observer.record(done("1"))
     observer.record(done("2"))
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while len(heard) < 2 and time.monotonic() < end:
         time.sleep(0.005)
     observer.close()

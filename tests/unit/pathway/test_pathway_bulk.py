@@ -9,7 +9,7 @@ import pytest
 
 from lakehouse import errors
 from lakehouse.journal import Journal
-from lakehouse.pathway import search, store, transfer
+from lakehouse.pathway import names, search, store, transfer
 from lakehouse.pathway.index import Index
 from lakehouse.pathway.store import Pathway
 
@@ -33,14 +33,63 @@ def named(*numbers):
     return ({"content": number, "uid": f"t{number}"} for number in numbers)
 
 
-def test_many_with_names_bring_the_index_up_to_date_once(memory, monkeypatch):
-    memory.add_many(named(*range(5)))
+def test_names_bring_the_index_up_to_date_once_given_in_bulk_or_singly(memory, monkeypatch):
+    memory.add_many({"content": number} for number in range(5))
     applied = []
     apply = Index._apply
     monkeypatch.setattr(Index, "_apply", lambda index, connection: (applied.append(1), apply(index, connection)))
-    assert memory.add_many(named(*range(5, 100))) == [f"t{number}" for number in range(5, 100)]
+    assert memory.add_many(named(*range(5, 80))) == [f"t{number}" for number in range(5, 80)]
+    for number in range(80, 100):
+        memory.add(number, uid=f"t{number}") if number % 2 else memory.add_idempotent(number, uid=f"t{number}")
     assert len(applied) == 1
     assert [trace.content for trace in memory.get_all()] == list(range(99, -1, -1))
+
+
+def test_few_names_are_kept_in_memory(memory, monkeypatch):
+    monkeypatch.setattr(names, "MOST", 20)
+    for number in range(50):
+        memory.add(number, uid=f"t{number}")
+        assert len(memory._names._later) <= 20
+    memory.stats()
+    memory.add("x")  # behind what the index has: read when the next name is asked for
+    memory.add("y", uid="y")
+    assert len(memory._names._later) == 2
+    for number in (0, 21, 49):
+        with pytest.raises(errors.AlreadyExists):
+            memory.add("again", uid=f"t{number}")
+
+
+@pytest.mark.parametrize("event", ["compacted", "deleted", "shorter", "another"])
+def test_single_names_after_the_journal_or_the_index_was_made_anew(memory, tmp_path, event):
+    memory.add(1, uid="t1")
+    kept = memory.journal.path.read_bytes()
+    memory.add(2, uid="t2")
+    path, there = memory.journal.path, {"t1", "t2"}
+    if event == "compacted":
+        other = Pathway(tmp_path / "pathway", sync="never")
+        other.compact()
+        other.close()
+    elif event == "deleted":
+        memory._index.path.unlink()
+    elif event == "shorter":  # a copy of yesterday
+        path.unlink()
+        path.write_bytes(kept)
+        there = {"t1"}
+    else:
+        other = Pathway(tmp_path / "other", sync="never")
+        there = {"t3", "t4", "t5"}
+        for name in sorted(there):
+            other.add(3, uid=name)
+        other.close()
+        path.unlink()
+        path.write_bytes(other.journal.path.read_bytes())
+    for name in ("t1", "t2", "t3", "t4", "t5"):
+        if name in there:
+            with pytest.raises(errors.AlreadyExists):
+                memory.add("new", uid=name)
+        else:
+            memory.add("new", uid=name)
+    assert memory.stats().traces == 5
 
 
 @pytest.mark.parametrize("taken", ["before", "in an earlier ten", "in the same ten", "meanwhile by another"])

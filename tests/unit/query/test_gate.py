@@ -185,6 +185,30 @@ def test_a_pivot_in_a_write_may_take_its_columns_from_the_data(gate):
     assert "getvariable" in refused(gate.write, "CREATE TABLE wide AS PIVOT orders ON getvariable(a) USING sum(amount)")
 
 
+def test_the_query_that_a_pivot_takes_its_values_from_is_looked_at_by_itself(gate):
+    sql = "PIVOT orders ON customer IN (SELECT id\n FROM {}) USING sum(amount)"
+    passed = gate.read(sql.format("customers"))
+    assert (passed.sql, passed.tables) == (sql.format("customers"), (("main", "orders"), ("main", "customers")))
+    assert refused(gate.read, sql.format("read_text('x')")).endswith("(line 2, column 7)")
+    with pytest.raises(TableNotFound, match=r"there is no table c \(line 2, column 7\)"):
+        gate.read("WITH c AS (SELECT 1 AS id) " + sql.format("c"))
+    assert "may not give the name 'y.csv'" in refused(gate.read, 'WITH "y.csv" AS (SELECT 1 AS a) PIVOT "y.csv" ON a')
+    assert gate.read('WITH "y.csv" AS (SELECT 1 AS a) PIVOT "y.csv" ON a IN (1)').tables == ()
+
+
+def test_changes_are_those_of_a_table_up_to_the_snapshot(gate):
+    names = Names(gate.names.relations, gate.names.schemas, snapshot=7)
+    looking = Gate(gate._parser, names)
+    assert looking.read("FROM lake.table_changes('ORDERS', 0, 7)").tables == (("main", "orders"),)
+    assert looking.read("FROM stage.table_deletions('raw', 7, 7)").tables == (("stage", "raw"),)
+    assert "between 0 and 7" in refused(looking.read, "FROM lake.table_changes('orders', 0, 8)")
+    assert "recent is no table" in refused(looking.read, "FROM lake.table_changes('recent', 0, 7)")
+    hidden = Gate(
+        gate._parser, Names(gate.names.relations, {}, {"table_changes": ("SELECT getvariable('x')",)}, snapshot=7)
+    )
+    assert "is not allowed" in refused(hidden.read, "FROM lake.table_changes('orders', 0, 7)")
+
+
 def test_a_write_needs_a_table_with_rows(gate):
     assert "has no rows of its own" in refused(gate.write, "DELETE FROM recent")
     with pytest.raises(TableNotFound):

@@ -54,3 +54,16 @@ def test_bytes_that_are_no_rows_are_refused():
         except QueryError:
             refused += 1
     assert refused > len(changed) / 4
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("kind", ["name", "zone"])
+def test_names_that_are_no_text_and_zones_that_are_not_there_are_refused(kind, nested):
+    """Else whoever asks for the names, or for values, would meet them."""
+    field = pa.field(*{"name": ("odd_one", pa.int64()), "zone": ("a", pa.timestamp("us", "odd_one"))}[kind])
+    whole = pa.struct([field]) if nested else field.type
+    raw = bytes(written(pa.record_batch([pa.nulls(2, whole)], schema=pa.schema([field.with_type(whole)]))))
+    if kind == "name":
+        raw = raw.replace(b"odd_one", b"\x80\x81\xffd_one")
+    with pytest.raises(QueryError, match="cannot be read"):
+        Frame(memoryview(raw))
