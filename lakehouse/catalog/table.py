@@ -180,6 +180,9 @@ class Table:
     def changes(self, start: Version, end: Version | None = None) -> pa.Table:
         """The rows that commits inserted, updated and deleted, oldest commit first.
 
+        They go on over a rollback that made the table anew with the columns it had: it deleted all rows of the table
+        before and inserted those that came back, under row ids of their own.
+
         Args:
             start: the first commit that counts, itself included.
             end: the last one, included as well; None: the newest.
@@ -189,7 +192,7 @@ class Table:
             or a pair of `update_preimage` and `update_postimage`), then the columns of the table as they are at `end`.
 
         Raises:
-            QueryError: it is a view.
+            QueryError: it is a view, or what changed before such a rollback does not fit the columns.
             TableNotFound: the table was not there at `end`.
         """
         return self._catalog.changes(self._relation, start, self._snapshot if end is None else end)

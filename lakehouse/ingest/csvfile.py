@@ -211,19 +211,31 @@ def _marks(files: Sequence[str], options: Mapping[str, Any]) -> set[str]:
     """Which signs of fractions (`.`), times (`:`) and dates (`-`) the files hold: without them nothing can be lost.
 
     The sniffer types columns by the first rows only; of what comes later DuckDB's reader makes whole numbers
-    and dates by rounding and cutting.
+    and dates by rounding and cutting. A colon is a sign of a time only between two digits.
     """
     if "decimal_separator" in options or "thousands" in options:
         return set()  # then numbers are not written as SQL writes them
-    signs = {".": (b".", b"e-", b"E-"), ":": (b":",), "-": (b"-",)}
     found: set[str] = set()
     for file in files:
         if file.lower().endswith(_COMPRESSED) or "encoding" in options:
-            return set(signs)
+            return set(_SIGNS)
         with open(file, "rb") as plain:
-            while (chunk := plain.read(_CHUNK)) and len(found) < len(signs):
-                found |= {sign for sign, marks in signs.items() if any(mark in chunk for mark in marks)}
+            end = b""
+            while (chunk := plain.read(_CHUNK)) and len(found) < len(_SIGNS):
+                found |= {sign for sign, shows in _SIGNS.items() if sign not in found and shows(end + chunk)}
+                end = (end + chunk)[-2:]  # a sign may lie across two chunks
     return found
+
+
+def _fraction(text: bytes) -> bool:
+    return b"." in text or b"e-" in text or b"E-" in text
+
+
+_SIGNS: dict[str, Callable[[bytes], Any]] = {
+    ".": _fraction,
+    ":": re.compile(rb":(?<=[0-9]:)[0-9]").search,  # begins with the colon, because that is found fastest
+    "-": re.compile(rb"-").search,
+}
 
 
 def check_bytes(file: str, options: Mapping[str, Any]) -> None:

@@ -45,15 +45,37 @@ _KIND = (
 )
 
 
+_Part = tuple[int, "pa.Table"]
+"""Changes of one of the tables that stood in one place, and the rollback that ended it; 0 for the last one."""
+
+
 def changes(catalog: Catalog, database: Database, relation: Relation, start: Version, end: Version | None) -> pa.Table:
     """See `Table.changes`."""
-    metadata = catalog.metadata
+    import pyarrow as pa
+
     first = catalog.resolve(start)
-    last = metadata.current() if end is None else catalog.resolve(end)
+    last = catalog.metadata.current() if end is None else catalog.resolve(end)
     if first > last:
         raise LakehouseError(f"snapshot {first} comes after snapshot {last}", hint="give the older one first")
     if relation.kind == "view":
         raise QueryError(f"{shown(relation.schema, relation.name)} is a view", hint="ask for the changes of its tables")
+    *older, (_, found) = _parts(catalog, database, relation, first, last)
+    fitting = []
+    for ended, part in older:
+        try:
+            fitting.append(_as_named(part, found.schema))
+        except pa.ArrowException as error:
+            raise QueryError(
+                f"the rollback of snapshot {ended} gave {shown(relation.schema, relation.name)} other columns, and those"
+                f" of today cannot hold what changed before it: {error}",
+                hint=f"ask for what changed since, changes({ended + 1}), and before: at({ended - 1}).changes({first})",
+            ) from None
+    return pa.concat_tables([*fitting, found])
+
+
+def _parts(catalog: Catalog, database: Database, relation: Relation, first: int, last: int) -> list[_Part]:
+    """What `changes` gives, oldest first, each part with the columns that its own table had at its end."""
+    metadata = catalog.metadata
     then = catalog.find_by_id(relation, last)
     definition = Definitions(metadata, last).of(then)
     if not definition.plain:
@@ -79,9 +101,46 @@ def changes(catalog: Catalog, database: Database, relation: Relation, start: Ver
     kept = table.filter(pc.is_in(table["snapshot_id"], pa.array(wanted, table.schema.field("snapshot_id").type)))
     kept = kept.rename_columns([*_MARKS, *columns])
     if old is None:
-        return kept
+        return [*_behind_rollback(catalog, database, then, first), (0, kept)]
     older = changes(catalog, database, old, first, max(s.id for s in made if s.id < evolved))
-    return pa.concat_tables([_as_evolved(catalog, older, then, evolved, definition, kept.schema), kept])
+    return [(0, pa.concat_tables([_as_evolved(catalog, older, then, evolved, definition, kept.schema), kept]))]
+
+
+def _behind_rollback(catalog: Catalog, database: Database, relation: Relation, first: int) -> list[_Part]:
+    """What changed before a rollback put a table in the place of another: that one's changes, and then its end.
+
+    All its rows were deleted then. Empty if there was no such rollback since `first`.
+    """
+    taken = _place_taken(catalog, relation)
+    if taken is None or taken[0].id < first or operation(taken[0]) != "rollback" or taken[1].kind != "table":
+        return []
+    commit, old = taken
+    names = [quote(field.name) for field in Definitions(catalog.metadata, commit.id - 1).of(old).fields]
+    with exactly_read(database), closing(database.cursor()) as cursor, faults.translated():
+        gone = cursor.execute(
+            f"SELECT {commit.id}::BIGINT AS snapshot_id, rowid, 'delete' AS change_type, {', '.join(names)}"
+            f" FROM {quote(ALIAS, old.schema, old.name)} AT (VERSION => {commit.id - 1}) ORDER BY rowid"
+        ).to_arrow_table()
+    before = _parts(catalog, database, old, first, commit.id - 1) if first < commit.id else []
+    return [*((ended or commit.id, part) for ended, part in before), (commit.id, gone)]
+
+
+def _as_named(changed: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Changes with the columns of another table: those of the same name (their case does not count), others empty.
+
+    Raises:
+        pa.ArrowException: a value does not fit its column.
+    """
+    import pyarrow as pa
+
+    places = {name.lower(): number for number, name in enumerate(changed.column_names)}
+    columns = [
+        changed.column(places[field.name.lower()]).cast(field.type)
+        if field.name.lower() in places
+        else pa.nulls(len(changed), field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def made_anew(catalog: Catalog, relation: Relation, first: int) -> tuple[int, Relation | None]:

@@ -332,3 +332,48 @@ def test_a_table_made_anew_goes_back_further(lake):
     assert lake.sql("SELECT sum(x), count(*) FROM t").fetchall() == [(10, 5)]
     lake.catalog.table("t").rollback(first)
     assert lake.sql("FROM t ORDER BY x").fetchall() == [(i,) for i in range(5)]
+
+
+def test_changes_go_on_over_a_rollback_that_made_the_table_anew(lake):
+    at = {"made": lake.sql("CREATE TABLE t (id BIGINT, s VARCHAR)").snapshot}
+    at["one"] = lake.sql("INSERT INTO t VALUES (1, 'a'), (2, 'b')").snapshot
+    lake.sql("ALTER TABLE t ADD COLUMN x BIGINT")
+    at["two"] = lake.sql("INSERT INTO t VALUES (3, 'c', 30)").snapshot
+    t = lake.catalog.table("t")
+    at["back"] = t.rollback(at["one"], allow_schema_change=True)
+    at["last"] = lake.sql("DELETE FROM t WHERE id = 1").snapshot
+    t = lake.catalog.table("t")
+    found = t.changes(at["made"])
+    assert found.column_names == ["snapshot_id", "rowid", "change_type", "id", "s"]
+    expected = {
+        (at["one"], "insert"): 2,
+        (at["two"], "insert"): 1,
+        (at["back"], "delete"): 3,
+        (at["back"], "insert"): 2,
+        (at["last"], "delete"): 1,
+    }
+    assert summed(found) == expected
+    rows = [tuple(row.values()) for row in found.select(["snapshot_id", "change_type", "id", "s"]).to_pylist()]
+    assert rows[2] == (at["two"], "insert", 3, "c")
+    assert [row[2:] for row in rows if row[:2] == (at["back"], "delete")] == [(1, "a"), (2, "b"), (3, "c")]
+    assert summed(t.changes(at["two"], at["back"])) == {key: expected[key] for key in list(expected)[1:4]}
+    assert summed(t.changes(at["back"], at["back"])) == {key: expected[key] for key in list(expected)[2:4]}
+    assert summed(t.changes(at["last"])) == {(at["last"], "delete"): 1}
+
+    # A second rollback over the first brings the third column back: three tables, one after the other.
+    again = t.rollback(at["two"], allow_schema_change=True)
+    more = lake.catalog.table("t").changes(at["made"])
+    assert summed(more) == {**expected, (again, "delete"): 1, (again, "insert"): 3}
+    assert more.column("x").to_pylist()[:3] == [None, None, 30]
+
+
+def test_changes_that_the_older_columns_cannot_hold_are_refused(lake):
+    first = lake.sql("CREATE TABLE t AS SELECT 1::BIGINT AS id").snapshot
+    lake.sql("ALTER TABLE t RENAME COLUMN id TO old")
+    lake.sql("ALTER TABLE t ADD COLUMN id VARCHAR")
+    lake.sql("INSERT INTO t VALUES (2, 'no number')")
+    back = lake.catalog.table("t").rollback(first, allow_schema_change=True)
+    with pytest.raises(errors.QueryError, match=f"snapshot {back} gave t other columns") as caught:
+        lake.catalog.table("t").changes(first)
+    assert f"changes({back + 1})" in caught.value.hint
+    assert lake.catalog.table("t").at(back - 1).changes(first).num_rows == 2

@@ -14,6 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lakehouse import errors
+from lakehouse.ingest import csvfile
+
 ROWS = [
     (1, "Ann", 1.5, date(2024, 1, 31)),
     (2, 'quoted "word", comma', -2.25, date(2024, 2, 29)),
@@ -396,3 +399,26 @@ def test_whole_numbers_beside_fractions_are_kept_to_the_last_digit(lake, tmp_pat
     assert lake.ingest(tmp_path / "a.csv", "t").rows == 30_001
     assert lake.sql("SELECT id FROM t WHERE x = 2.5").fetchall() == [(kept,)]
     assert [c.type for c in lake.catalog.table("t").schema] == ["BIGINT", "DOUBLE"]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 1 << 20])
+def test_the_signs_of_values_that_a_reader_would_cut_are_found_wherever_they_stand(tmp_path, monkeypatch, chunk):
+    """Also across two chunks; a colon in a text is no sign of a time."""
+    monkeypatch.setattr(csvfile, "_CHUNK", chunk)
+    file = tmp_path / "a.csv"
+    for text, signs in {
+        "n,s\n1,note: see b:c, 7: x\n": set(),
+        "n,s\n1,at 10:30\n": {":"},
+        "d\n2024-01-01\n": {"-"},
+        "n\n1e-3\n": {".", "-"},
+        "n\n1\n2.5": {"."},
+    }.items():
+        file.write_text(text)
+        assert csvfile._marks([str(file)], {}) == signs, text
+
+
+def test_a_late_time_among_dates_is_seen_behind_texts_with_colons(lake, tmp_path):
+    file = tmp_path / "late.csv"
+    file.write_text("d,s\n" + "2024-01-01,note: a\n" * 30_000 + "2024-01-02 10:30:00,b\n")
+    with pytest.raises(errors.SourceUnreadable, match="10:30:00"):
+        lake.ingest(file, "t")
