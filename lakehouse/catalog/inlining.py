@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from lakehouse.catalog.writer import Transaction
 
 UNFINISHED_FILE = "unfinished.json"
-"""Beside the catalog, from just before a commit until its tables have the option: they can have it no earlier."""
+"""Beside the catalog: not empty from just before a commit until its tables have the option, which they can have no
+earlier. It is emptied and not removed, because a worker that runs SQL from strangers may write only files that are there.
+"""
 INLINED = 10
 """So few rows of one insert DuckLake keeps in the catalog."""
 _OPTION = "data_inlining_row_limit"
@@ -75,9 +78,11 @@ def announce(transaction: Transaction, folder: Path) -> None:
     word = {"tables": sorted(transaction.files_only), "lake": transaction.lake_in_files}
     file = folder / UNFINISHED_FILE
     try:
+        new = not file.exists()
         file.write_text(json.dumps(word), "utf-8")
         sync(file)
-        sync(folder)
+        if new:
+            sync(folder)
     except OSError as error:
         raise DiskFull(f"{file} cannot be written: {error.strerror}", hint="nothing was committed") from None
 
@@ -89,7 +94,7 @@ def narrow(transaction: Transaction, folder: Path) -> None:
     run = transaction.connection.execute
     with suppress(duckdb.Error):  # then the next writer does it, who finds the word; this write is done
         _narrow(run, sorted(transaction.files_only), lake=transaction.lake_in_files)
-        (folder / UNFINISHED_FILE).unlink(missing_ok=True)
+        _done(folder / UNFINISHED_FILE)
     run(f"RESET {_SETTING}")
 
 
@@ -104,11 +109,19 @@ def finish(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
     try:
         left = file.read_bytes()
     except FileNotFoundError:
+        return
+    if not left:
         return  # as nearly always
     with suppress(ValueError):  # half a word: it died before its commit
         word = json.loads(left)
         _narrow(connection.execute, [(schema, name) for schema, name in word["tables"]], lake=word["lake"])
-    file.unlink(missing_ok=True)
+    _done(file)
+
+
+def _done(file: Path) -> None:
+    """Empty the word; where that cannot be, it is found again and does no harm."""
+    with suppress(OSError):
+        os.truncate(file, 0)
 
 
 def _narrow(run: _Run, tables: Iterable[tuple[str, str]], *, lake: bool) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER
+from lakehouse.catalog.inlining import UNFINISHED_FILE
 from lakehouse.catalog.lock import LOCK_FILE
 from lakehouse.config import Settings, parse_size
 from lakehouse.errors import LakeClosed, LakehouseError, LakeReadOnly, SandboxBusy, SandboxUnavailable
@@ -237,13 +238,16 @@ class Pool:
             },
         }
         data, lock = str(self._folder / DATA_FOLDER), str(self._folder / LOCK_FILE)
+        word = self._folder / UNFINISHED_FILE
+        if write:
+            word.touch()
         files = tuple(str(self._folder / f"{CATALOG_FILE}{end}") for end in ("", "-wal", "-shm"))
         policy = Policy(
             kernel=self.protection.level == "full",
             parent=os.getpid(),
             read=(lock, *((data,) if write else (data, *files))),
             write=(str(folder), *((data,) if write else ())),
-            change=(lock, *files) if write else (),
+            change=(lock, str(word), *files) if write else (),
             memory=2 * memory + _OVERHEAD,
             file_size=1 << 40 if write else spill + _SLACK,  # DuckDB keeps to its own limit first
             open_files=_FILES,
