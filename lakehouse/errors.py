@@ -35,8 +35,7 @@
     ├── AlreadyExists
     ├── Conflict               somebody else changed it meanwhile
     │   ├── PreconditionFailed if_absent or if_match does not hold
-    │   ├── RequestInFlight    the same request is being worked on
-    │   └── OutcomeUnknown     the server died while it worked on the same request
+    │   └── RequestInFlight    the same request is being worked on
     ├── KeyInvalid             the text cannot be an object's key
     ├── ObjectTooLarge         larger than the cap of its key prefix
     ├── JournalError           a record that cannot be written, a file that cannot be used
@@ -324,12 +323,6 @@ class RequestInFlight(Conflict):
     """A request with the same `Idempotency-Key` is being worked on; its answer can be asked for in a moment."""
 
     code = "request_in_flight"
-
-
-class OutcomeUnknown(Conflict):
-    """The server died while it worked on the request with this `Idempotency-Key`; whether it was done must be looked up."""
-
-    code = "outcome_unknown"
 
 
 class KeyInvalid(LakehouseError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from lakehouse.pathway.recorder import ANALYSIS
 from lakehouse.pathway.search import MODES
 from lakehouse.pathway.transfer import Imported, OnConflict
 
+_KEY = "Idempotency-Key"
 _BATCH = 5_000
 """Traces of one request of `add_many`, which are kept all or not at all."""
 
@@ -295,7 +297,17 @@ class RemotePathway:
     def _batch(self, batch: list[dict[str, Any]]) -> list[str]:
         if not batch:
             return []
-        return list(self._wire.json("POST", "/pathway/batch", dict[str, list[str]], body={"traces": batch})["uids"])
+        headers = {_KEY: uuid.uuid4().hex}  # by which the server knows it again, so that it is done once
+        found = self._wire.json(
+            "POST",
+            "/pathway/batch",
+            dict[str, list[str]],
+            body={"traces": batch},
+            headers=headers,
+            again=True,
+            wait=LONG,
+        )
+        return list(found["uids"])
 
     def _trace(self, method: str, where: str, **given: Any) -> Trace:
         trace: Trace = self._wire.json(method, where, Trace, **given)

@@ -94,6 +94,7 @@ class RemoteReports:
         formats: Sequence[Format] = ("html",),
         force: bool = False,
         timeout: float | None = None,
+        request: str | None = None,
     ) -> ReportRun:
         """Like `run`, without waiting: `get(run.id)` says how it stands.
 
@@ -109,7 +110,7 @@ class RemoteReports:
             "force": force,
             "timeout": timeout,
         }
-        headers = {_KEY: uuid.uuid4().hex}
+        headers = {_KEY: request or uuid.uuid4().hex}
         where = path("/reports/{}/runs", check_name(name))
         run: ReportRun = self._wire.json("POST", where, ReportRun, body=body, headers=headers, again=True, wait=LONG)
         return run

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
@@ -21,6 +21,9 @@ from lakehouse.workflow.plan import Plan
 from lakehouse.workflow.runner import Progress
 from lakehouse.workflow.runs import Run
 
+if TYPE_CHECKING:
+    from lakehouse.workflow.graph import Graph
+
 log = logging.getLogger(__name__)
 _KEY = "Idempotency-Key"
 _FIRST, _MOST = 0.05, 1.0  # seconds between two looks at a run, longer while nothing happens
@@ -28,13 +31,12 @@ _ONLY_THERE = {
     "store": "lakehouse workflow store where the lake is; a definition never goes over HTTP",
     "load": "validate(name) gives the order of a stored one",
     "stored": "validate(name) gives the order of a stored one",
-    "graph": "validate(name) gives the order of a stored one",
-    "printed": "read it where the lake is; get(run) gives the events of its nodes",
 }
 
 
 class _Place(msgspec.Struct):
     node: str
+    mode: str
     after: list[str]
     reads: list[str] | None
     writes: list[str]
@@ -42,6 +44,13 @@ class _Place(msgspec.Struct):
 
 class _Definition(msgspec.Struct):
     nodes: list[_Place]
+
+    def plan(self) -> Plan:
+        """The order of the nodes, as a lake here tells it."""
+        before = {one.node: tuple(one.after) for one in self.nodes}
+        behind = {one.node: tuple(other.node for other in self.nodes if one.node in other.after) for one in self.nodes}
+        reads = {one.node: None if one.reads is None else tuple(one.reads) for one in self.nodes}
+        return Plan(tuple(before), before, behind, reads, {one.node: tuple(one.writes) for one in self.nodes})
 
 
 class _Run(msgspec.Struct):
@@ -114,11 +123,19 @@ class RemoteWorkflows:
             WorkflowNotFound, WorkflowInvalid: it is not there, or something is wrong with it.
             NotRemote: it is none of the stored ones.
         """
-        nodes = self._wire.json("GET", path("/workflows/{}", _stored(workflow)), _Definition, wait=LONG).nodes
-        before = {one.node: tuple(one.after) for one in nodes}
-        behind = {one.node: tuple(other.node for other in nodes if one.node in other.after) for one in nodes}
-        reads = {one.node: None if one.reads is None else tuple(one.reads) for one in nodes}
-        return Plan(tuple(before), before, behind, reads, {one.node: tuple(one.writes) for one in nodes})
+        return self._definition(workflow).plan()
+
+    def graph(self, workflow: str | os.PathLike[str] | Workflow | Mapping[str, Any], run: str | None = None) -> Graph:
+        """The nodes of a stored workflow as a picture and as text; with what came of each in a run."""
+        from lakehouse.workflow.graph import Graph
+
+        found = self._definition(workflow)
+        modes = {one.node: one.mode for one in found.nodes}
+        return Graph(_stored(workflow), modes, found.plan(), self.get(run) if run is not None else None)
+
+    def printed(self, run: str, node: str) -> str:
+        """What a node printed in a run."""
+        return self._wire.send("GET", path("/runs/{}/nodes/{}/printed", run, node)).content.decode()
 
     def run(
         self,
@@ -213,6 +230,10 @@ class RemoteWorkflows:
         query = {"workflow": workflow, "limit": limited(limit), "whole": True}
         found = self._wire.json("GET", "/runs", dict[str, list[_Run]], query=query, wait=LONG)["runs"]
         return complete([one.told() for one in found], limit)
+
+    def _definition(self, workflow: Any) -> _Definition:
+        found: _Definition = self._wire.json("GET", path("/workflows/{}", _stored(workflow)), _Definition, wait=LONG)
+        return found
 
     def __repr__(self) -> str:
         return f"<workflows of {self._wire.base}>"

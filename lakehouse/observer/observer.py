@@ -18,9 +18,10 @@ from lakehouse.arguments import arguments_told
 from lakehouse.config import ObserverSettings, parse_age
 from lakehouse.errors import JournalError, LakeClosed, LakehouseError, LakeReadOnly
 from lakehouse.journal import Journal
+from lakehouse.observer import questions
 from lakehouse.observer.encoding import decoded, encoded
 from lakehouse.observer.model import Counters, Event, Receipt, Stats
-from lakehouse.observer.questions import END, Cursor, Filters, Page, Question, event_of, events_sql, since_of, stats_sql
+from lakehouse.observer.questions import Cursor, Filters, Page, Question, event_of
 
 if TYPE_CHECKING:
     from lakehouse.journal import Verification
@@ -76,17 +77,14 @@ class Observer:
     def __init__(
         self, folder: Path, settings: ObserverSettings, *, read_only: bool = False, sink: OpenLineage | None = None
     ) -> None:
-        self.settings = settings
+        self.settings, self._read_only = settings, read_only
         self.journal = Journal(folder / FILE_NAME, sync=settings.sync)
-        self._read_only = read_only
         self.openlineage = sink
         self._ring: deque[Kept] = deque(maxlen=settings.ring_size)
         self._changed = threading.Condition()
         self._counts = {"accepted": 0, "evicted": 0, "persisted": 0, "persist_failed": 0}
-        self._last = 0
-        self._closed = False
-        self._told = -_LOG_EVERY
-        self._untold = 0
+        self._last, self._closed = 0, False
+        self._told, self._untold = -_LOG_EVERY, 0
         self._opened: Index | None = None
 
     def record(self, event: Event) -> Receipt:
@@ -176,20 +174,26 @@ class Observer:
             LakeUnusable, DiskFull: there is no place for the index.
         """
         filters = Filters(run, workflow, node, mode, status, success, principal)
-        where, values = since_of(since)
+        where, values = questions.since_of(since)
         loose = self._loose()
-        (found,) = self._ask([events_sql(filters, where, values, limit, oldest=oldest, loose=bool(loose))], loose)
+        (found,) = self._ask(
+            [questions.events_sql(filters, where, values, limit, oldest=oldest, loose=bool(loose))], loose
+        )
         return [
             event_of(decoded(row["text"]), row["place"] if row["number"] is None else None, row["recorded"])
             for row in found
         ]
 
+    def places(self, ids: Iterable[str]) -> dict[str, int]:
+        """Where events stand in the journal, by their ids; those that do not stand there are left out."""
+        return {row["id"]: row["place"] for row in self._ask([questions.places_sql(ids)], [])[0]}
+
     def page(self, cursor: Cursor, filters: Filters, limit: int = 500) -> Page:
         """What came behind a cursor, oldest first, and the cursor behind that."""
         loose = [one for one in self._loose() if one.number > cursor.number]
         number = max((one.number for one in loose), default=cursor.number)
-        asked = events_sql(filters, f"place > {cursor.place}", [], limit, oldest=True, loose=False)
-        found, end = self._index.ask([asked, END])
+        asked = questions.events_sql(filters, f"place > {cursor.place}", [], limit, oldest=True, loose=False)
+        found, end = self._index.ask([asked, questions.END])
         events = [event_of(decoded(row["text"]), row["place"], row["recorded"]) for row in found]
         place = found[-1]["place"] if found else cursor.place
         if len(found) < limit:  # what no filter let through need not be looked at again
@@ -204,7 +208,7 @@ class Observer:
         number = self.counters().accepted
         if since is not None:
             return Cursor(since, number)
-        return Cursor(self._index.ask([END])[0][0]["place"], number)
+        return Cursor(self._index.ask([questions.END])[0][0]["place"], number)
 
     def follow(
         self,
@@ -253,9 +257,9 @@ class Observer:
             mode: of this one only.
             since: of events as of `events`.
         """
-        where, values = since_of(since)
+        where, values = questions.since_of(since)
         counted, timed, last, errors = self._ask(
-            stats_sql(Filters(workflow=workflow, node=node, mode=mode), where, values)
+            questions.stats_sql(Filters(workflow=workflow, node=node, mode=mode), where, values)
         )
         times, lasts, problems = ({tuple(row)[:3]: row for row in rows} for rows in (timed, last, errors))
         found = []

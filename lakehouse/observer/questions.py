@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
@@ -127,6 +128,13 @@ def events_sql(filters: Filters, where: str, values: list[Any], limit: int, *, o
     ]
     order = f"ORDER BY place {way}, number {way} LIMIT {limit}"
     return f"{' UNION ALL '.join(parts)} {order}", (values + given) * len(parts)
+
+
+def places_sql(ids: Iterable[str]) -> Question:
+    """Where events of these ids stand in the journal."""
+    return "SELECT id, max(place) AS place FROM event WHERE id IN (SELECT value FROM json_each(?)) GROUP BY id", (
+        json.dumps([*ids]),
+    )
 
 
 END: Question = ("SELECT coalesce(max(place), 0) AS place FROM event", ())

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TIER = 8192
 _BATCH = 2000
-_STEP = 16_384
+_STEP = 8192
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -91,9 +91,9 @@ class Vectors:
         order: Any = None
         done = 0
         while done < len(distances):
-            if order is None:  # counting is much faster than sorting all of them
-                bound = int(np.searchsorted(np.bincount(distances).cumsum(), size))
-                near = np.flatnonzero(distances <= bound)
+            if order is None:  # finding the last that is wanted is much faster than sorting all of them
+                last = min(size, len(distances)) - 1
+                near = np.flatnonzero(distances <= np.partition(distances, last)[last])
                 some = near[np.argsort(distances[near], kind="stable")][:size]
             else:
                 some = order[done : done + size]
@@ -138,14 +138,17 @@ class Vectors:
         np = self._np
         result, width = np.empty(len(codes), np.uint16), self._width
         flat, repeated = codes.reshape(-1), np.tile(asked, min(_STEP, len(codes)))  # rows of four are slow to loop over
-        differ = np.empty_like(repeated)
+        differ, counts = np.empty_like(repeated), np.empty(len(repeated), np.uint8)
         for start in range(0, len(codes), _STEP):  # what fits the processor's cache
             some = flat[start * width : (start + _STEP) * width]
             np.bitwise_xor(some, repeated[: len(some)], out=differ[: len(some)])
-            counts = np.bitwise_count(differ[: len(some)]).reshape(-1, width)
-            part = counts[:, 0].astype(np.uint16)
-            for column in range(1, width):
-                part += counts[:, column]
+            np.bitwise_count(differ[: len(some)], out=counts[: len(some)])
+            if width == 4:  # the four counts of a row, each at most 64, are added as the bytes of one number
+                pairs = counts[: len(some)].view("<u4")
+                pairs = (pairs & 0x00FF00FF) + ((pairs >> 8) & 0x00FF00FF)
+                part = (pairs + (pairs >> 16)) & 0x1FF
+            else:
+                part = counts[: len(some)].reshape(-1, width).sum(axis=1, dtype=np.uint16)
             result[start : start + _STEP] = part
         return result
 

@@ -1,7 +1,7 @@
-"""Executes one notebook in a process of its own, `python -m lakehouse.reports.execute`, and says how far it is.
+"""Executes one notebook: `execute`, for a process that does nothing else, such as `python -m lakehouse.reports.execute`.
 
 It stands in the folder of the run, reads `input.ipynb`, and leaves `executed.ipynb`, also when a cell fails or the
-process is ended from outside. What it says is one JSON object per line.
+process is ended from outside. As a program it says how far it is, one JSON object per line.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import papermill
@@ -19,8 +21,9 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from traitlets.config import Config
 
+from lakehouse.reports.model import Fault
+
 INPUT, EXECUTED = "input.ipynb", "executed.ipynb"
-_IPC = Config({"KernelManager": {"transport": "ipc"}})  # no port is opened for the kernel
 
 
 def say(**what: Any) -> None:
@@ -32,7 +35,7 @@ def say(**what: Any) -> None:
 class Client(PapermillNotebookClient):  # type: ignore[misc]
     """Papermill's client, which keeps no more than so many bytes of what a cell gives."""
 
-    most = 0
+    most: int
 
     def output(self, outs: list[Any], msg: dict[str, Any], display_id: str, cell_index: int) -> Any:
         size = self._sizes.get(cell_index, 0) + len(json.dumps(msg["content"], default=str))
@@ -63,40 +66,81 @@ class Engine(NBClientEngine):  # type: ignore[misc]
     @classmethod
     def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
         done, total = nb_man.cell_complete, len(nb_man.nb.cells)
+        told, kernel = options["told"] or (lambda *_: None), {"transport": "ipc"}  # no port is opened for the kernel
+        if options["sockets"] is not None:
+            kernel["ip"] = f"{options['sockets']}/k"
 
         def complete(cell: Any, cell_index: int | None = None, **more: Any) -> Any:
             result = done(cell, cell_index, **more)
-            say(cell=(cell_index or 0) + 1, cells=total)
+            told((cell_index or 0) + 1, total)
             return result
 
         nb_man.cell_complete = complete
-        say(cell=0, cells=total)
+        told(0, total)
         client = Client(
-            nb_man, timeout=-1, startup_timeout=options["start_timeout"], kernel_name=kernel_name, config=_IPC
+            nb_man,
+            timeout=-1,
+            startup_timeout=options["start_timeout"],
+            kernel_name=kernel_name,
+            resources={"metadata": {"path": options["stands"]}} if options["stands"] else {},
+            config=Config({"KernelManager": kernel}),
         )
+        client.most = options["most"]
         return client.execute()
 
 
-def main(most: int) -> int:
-    """Execute the notebook of this folder; `most` is the most bytes of one cell's output."""
-    Client.most = most
-    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+def execute(
+    *,
+    most: int,
+    told: Callable[[int, int], None] | None = None,
+    stands: Path | None = None,
+    sockets: str | None = None,
+    patience: int = 60,
+) -> Fault | None:
+    """Execute the notebook of the folder in which this process stands; nothing else may run in it meanwhile.
+
+    Args:
+        most: the most bytes of one cell's output.
+        told: called with the cells done and the number of cells; None: nobody wants to know.
+        stands: the folder in which the kernel stands; None: the same.
+        sockets: a folder for the kernel's sockets; None: the same. Their paths may not be long.
+        patience: seconds in which the kernel has to be there.
+
+    Returns:
+        why it was not executed to its end; None: it was.
+    """
     papermill_engines.register("lakehouse", Engine)
     with contextlib.redirect_stdout(sys.stderr):
         try:
             done = papermill.execute_notebook(
-                INPUT, EXECUTED, engine_name="lakehouse", progress_bar=False, autosave_cell_every=0
+                INPUT,
+                EXECUTED,
+                engine_name="lakehouse",
+                progress_bar=False,
+                autosave_cell_every=0,
+                start_timeout=patience,
+                most=most,
+                told=told,
+                stands=None if stands is None else str(stands),
+                sockets=sockets,
             )
         except papermill.PapermillExecutionError as error:
-            say(error={"type": error.ename, "message": error.evalue[:4000], "cell": error.cell_index + 1})
-            return 1
+            return Fault(error.ename, error.evalue[:4000], error.cell_index + 1)
         except Exception as error:  # the kernel died, or never came
-            say(error={"type": type(error).__name__, "message": (str(error) or repr(error))[:4000], "cell": None})
-            return 1
+            return Fault(type(error).__name__, (str(error) or repr(error))[:4000])
     for number, cell in enumerate(done.cells, 1):
         if cell.metadata.papermill.exception:  # `sys.exit(0)`: papermill takes it for an end, but the rest did not run
-            say(error={"type": "SystemExit", "message": "the notebook left before its end", "cell": number})
-            return 1
+            return Fault("SystemExit", "the notebook left before its end", number)
+    return None
+
+
+def main(most: int) -> int:
+    """Execute the notebook of this folder; `most` is the most bytes of one cell's output."""
+    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+    fault = execute(most=most, told=lambda cell, cells: say(cell=cell, cells=cells))
+    if fault is not None:
+        say(error={"type": fault.type, "message": fault.message, "cell": fault.cell})
+        return 1
     say(done=True)
     return 0
 

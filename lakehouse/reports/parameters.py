@@ -239,7 +239,10 @@ def written(notebook: Any, values: Mapping[str, Any]) -> Any:
         target = statement.targets[0] if isinstance(statement, ast.Assign) else None
         if not isinstance(target, ast.Name) or keyword.iskeyword(target.id):
             raise ReportInvalid("the parameters cannot be written into the notebook")
-        said[target.id] = ast.literal_eval(statement.value)
+        try:
+            said[target.id] = ast.literal_eval(statement.value)
+        except ValueError:
+            raise ReportInvalid(f"the value of '{target.id}' cannot be written into the notebook") from None
     if said != dict(values):
         raise ReportInvalid("the parameters cannot be written into the notebook")
     return ready

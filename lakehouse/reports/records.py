@@ -85,6 +85,17 @@ class Records:
         """Let a run be the answer to a question."""
         self.storage.put(_answer(run.report, question), run.id.encode())
 
+    def requested(self, report: str, request: str) -> ReportRun | None:
+        """The run that was begun for a request; None when there is none."""
+        try:
+            return self.get(self.storage.get(_request(check_name(report), request)).decode())
+        except (ObjectNotFound, RunNotFound):
+            return None
+
+    def promised(self, run: ReportRun, request: str) -> None:
+        """Let a run be known by a request, before it is kept: one that is not kept was not begun."""
+        self.storage.put(_request(run.report, request), run.id.encode())
+
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:
         """Hold the lock of a run or a question, waiting for whoever has it; the kernel frees that of a dead process."""
@@ -149,6 +160,10 @@ class Records:
 def key(report: str, id: str, name: str) -> str:
     """The key of what belongs to a run."""
     return f"{PREFIX}/{report}/{id}/{name}"
+
+
+def _request(report: str, request: str) -> str:
+    return f"{PREFIX}/{report}/requests/{request}"
 
 
 def _answer(report: str, question: str) -> str:

@@ -140,12 +140,20 @@ class Reports:
         formats: Sequence[Format] = ("html",),
         force: bool = False,
         timeout: float | None = None,
+        request: str | None = None,
     ) -> ReportRun:
-        """Like `run`, without waiting: `get(run.id)` says how it stands; a few run at once (`reports.workers`)."""
+        """Like `run`, without waiting: `get(run.id)` says how it stands; a few run at once (`reports.workers`).
+
+        `request` is a name for this very request: a run that was begun for it before is given instead of a new one.
+        """
+        if request is not None and (known := self._records.requested(name, request)) is not None:
+            return known
         prepared = self._prepared(name, parameters, at, formats, force, timeout)
         stored = self._stored(prepared)
         if stored is not None:
             return self._formatted(prepared.report, stored, formats)
+        if request is not None:
+            self._records.promised(prepared.run, request)
         held = ExitStack()
         held.enter_context(self._records.alone(prepared.run.id))
         run = self._records.save(msgspec.structs.replace(prepared.run, status="queued"))

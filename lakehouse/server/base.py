@@ -12,7 +12,6 @@ from functools import partial
 from http.client import responses
 from typing import Any, TypeVar
 
-import msgspec
 from jupyter_server.base.handlers import JupyterHandler
 from tornado import web
 from tornado.iostream import StreamClosedError
@@ -21,7 +20,19 @@ from lakehouse.auth import DEVELOPMENT, Principal
 from lakehouse.errors import LakehouseError, RequestInFlight, RequestInvalid, TooManyListeners
 from lakehouse.server.body import Body
 from lakehouse.server.once import REPLAYED, performed
-from lakehouse.server.routing import METHODS, SCOPES, Answer, Call, Label, Route, decoded_body, decoded_query, encoded
+from lakehouse.server.problems import CODES, problem
+from lakehouse.server.routing import (
+    METHODS,
+    SCOPES,
+    Answer,
+    Call,
+    Label,
+    Route,
+    decoded_body,
+    decoded_query,
+    encoded,
+    required,
+)
 from lakehouse.server.service import Service, address_of, log
 from lakehouse.server.straight import Piece, straight
 
@@ -32,17 +43,6 @@ _DRAIN = 4 << 20  # of a refused body this much is still read, so that the sende
 _HEARING_OUT = 10.0  # seconds for it
 _PATIENCE = 60.0  # seconds between two pieces of a body
 _AS_LONG_AS_IT_COMES = float(1 << 31)  # seconds for a whole body that is worked on as it comes
-_CODES = {
-    400: "request_invalid", 401: "unauthenticated", 403: "forbidden", 404: "not_found", 405: "method_not_allowed",
-    413: "body_too_large", 415: "media_type_unsupported", 416: "range_invalid", 500: "internal_error",
-}  # fmt: skip
-
-
-def problem(status: int, code: str, detail: str, request_id: str, hint: str | None = None) -> dict[str, Any]:
-    """The one shape of all errors (RFC 9457)."""
-    shape = {"type": f"urn:lakehouse:error:{code}", "title": responses.get(status, "Error"), "status": status}
-    shape |= {"detail": detail, "code": code, "request_id": request_id}
-    return shape if hint is None else {**shape, "hint": hint}
 
 
 @web.stream_request_body
@@ -244,7 +244,7 @@ class Handler(JupyterHandler):
 
     def _decoded(self) -> Any:
         assert self.route is not None
-        if self.route.body is not None and not self._content.strip() and not _required(self.route.body):
+        if self.route.body is not None and not self._content.strip() and not required(self.route.body):
             return decoded_body(b"{}", self.route.body)
         return decoded_body(bytes(self._content), self.route.body)
 
@@ -295,20 +295,16 @@ class Handler(JupyterHandler):
     async def _write_out(self, chunks: Iterator[Piece]) -> None:
         """A body whose head has gone out, piece by piece: a slow reader is waited for before the next one is made."""
         way = straight(self.request.connection, self._headers)
-        if way is None:
-            while (chunk := await self._run(lambda: next(chunks, None))) is not None:
-                self.write(bytes(chunk))
-                await self.flush()
+        if way is not None:
+            try:
+                await way.all(chunks, self._run)
+            finally:
+                self._sent += way.sent
+                way.close()
             return
-        try:
-            more = True
-            while more:
-                rest, more = await self._run(partial(way.carried, chunks))
-                if rest is not None:
-                    await self.request.connection.stream.write(rest)  # type: ignore[union-attr]
-        finally:
-            self._sent += way.sent
-            way.close()
+        while (chunk := await self._run(lambda: next(chunks, None))) is not None:
+            self.write(bytes(chunk))
+            await self.flush()
 
     async def _stream_live(self, answer: Answer[Any], live: AsyncIterator[bytes]) -> None:
         """Write until the reader goes away, the server stops, or there is an end after all.
@@ -346,7 +342,7 @@ class Handler(JupyterHandler):
             self._break_off(error)
             return
         if isinstance(error, web.HTTPError):
-            status, code = error.status_code, _CODES.get(error.status_code, "http_error")
+            status, code = error.status_code, CODES.get(error.status_code, "http_error")
             detail, hint = error.log_message or responses.get(status, "Error"), None
         else:
             status, code, detail = error.status, error.code, self.service.told(error.message)
@@ -387,7 +383,7 @@ class Handler(JupyterHandler):
         detail = responses.get(status_code, "Error")
         if isinstance(error, web.HTTPError) and error.log_message and status_code < 500:
             detail = error.log_message
-        code = _CODES.get(status_code, "http_error")
+        code = CODES.get(status_code, "http_error")
         self.set_header("X-Request-Id", self.request_id)
         self.set_header("Connection", "close")  # perhaps nobody has read the body
         self.clear_problem_headers(status_code)
@@ -428,11 +424,3 @@ class Handler(JupyterHandler):
 
 # Tells Jupyter that these methods ask who it is (`prepare` raises for who may not).
 setattr(Handler._dispatch, "__allow_unauthenticated", False)
-
-
-def _required(kind: type[Any]) -> tuple[str, ...]:
-    return (
-        tuple(one.name for one in msgspec.structs.fields(kind) if one.required)
-        if hasattr(kind, "__struct_fields__")
-        else ("",)
-    )

@@ -14,8 +14,8 @@ from tornado.iostream import IOStream
 from tornado.routing import Matcher
 
 from lakehouse.auth import Attempts
-from lakehouse.server.base import problem
 from lakehouse.server.metrics import Why
+from lakehouse.server.problems import problem
 from lakehouse.server.routing import METHODS, encoded
 from lakehouse.server.service import Service, address_of, log
 from lakehouse.tokens import bearer

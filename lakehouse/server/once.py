@@ -29,7 +29,6 @@ from lakehouse.errors import (
     LakehouseError,
     LakeUnusable,
     LockTimeout,
-    OutcomeUnknown,
     QueryCancelled,
     QueryTimeout,
     RequestInFlight,
@@ -145,10 +144,10 @@ def performed(route: Route, call: Call) -> Any:
 
     Raises:
         RequestInvalid: the key is none.
-        RequestInFlight, KeyReused, OutcomeUnknown: see there.
+        RequestInFlight, KeyReused: see there.
     """
     given = call.headers.get(HEADER)
-    if route.counts_once is None or given is None:
+    if not route.counts_once or given is None:
         return route.run(call)
     key = given.strip().removeprefix('"').removesuffix('"')
     if not _KEY.fullmatch(key):
@@ -207,11 +206,6 @@ class _Attempt:
             self._requests.begin(self._key, self._digest.hexdigest(), self._name)
             return self._name
         self._check(known)
-        if self._route.counts_once == "unsure":
-            raise OutcomeUnknown(
-                "the server died while it worked on this request; it is not known whether it was done",
-                hint="look whether it was, and send it under another Idempotency-Key if not",
-            )
         self._name = known.name
         return self._name
 

@@ -20,7 +20,6 @@ from lakehouse.errors import (
     LakeUnusable,
     LockTimeout,
     MediaTypeUnsupported,
-    OutcomeUnknown,
     RequestInFlight,
     RequestInvalid,
     TooManyAttempts,
@@ -47,7 +46,7 @@ _ALWAYS: tuple[type[LakehouseError], ...] = (
     LakeClosed,
 )  # fmt: skip
 _OF_WRITES = (LakeReadOnly, DiskFull)
-_OF_KEYS = (KeyReused, RequestInFlight, OutcomeUnknown)
+_OF_KEYS = (KeyReused, RequestInFlight)
 _OF_BODIES = {413: {"body_too_large": "The body is larger than one that is decoded whole may be."}}
 _HEADERS = {
     HEADER: "Stands for this very request: sent again within 24 hours it gets the same answer"
@@ -92,7 +91,7 @@ def errors(route: Route) -> dict[int, dict[str, str]]:
         kinds |= set(_tree(kind))
     if route.label in ("write", "admin"):
         kinds |= set(_OF_WRITES)
-    if route.counts_once is not None:
+    if route.counts_once:
         kinds |= set(_OF_KEYS)
     if route.body is not None:
         kinds.add(MediaTypeUnsupported)

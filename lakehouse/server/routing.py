@@ -112,9 +112,9 @@ class Route:
     """The errors, with all below them in the tree, that it may answer with, beyond those of its shape."""
     reads: tuple[str, ...] = ()
     """The headers of a request that mean something to it."""
-    counts_once: Literal["sure", "unsure"] | None = None
-    """Whether an `Idempotency-Key` is honoured; `sure` when what it commits carries the request's name, so that after
-    a crash it can simply be run again; `unsure` when then nobody knows whether it was done, and it is told so."""
+    counts_once: bool = False
+    """Whether an `Idempotency-Key` is honoured: what it keeps then carries the request's name (`Call.name`), so that
+    after a crash it can be run again, and finds what was done."""
 
     def pattern(self) -> str:
         """The path as a regular expression."""
@@ -177,6 +177,11 @@ def decoded_query(arguments: Mapping[str, list[bytes]], wanted: type[msgspec.Str
         raise RequestInvalid(f"query: {error}", hint=_known(wanted)) from None
 
 
+def made_name(request: str, number: int) -> str:
+    """The name of one of the things that a request of a name makes, the same each time it is asked."""
+    return f"{request[:24]}{number:08x}"
+
+
 @cache
 def _hints(wanted: type[msgspec.Struct]) -> dict[str, Any]:
     """The types of a struct's fields, which take longer to find out than a request to decode."""
@@ -206,3 +211,12 @@ def decoded_body(content: bytes, wanted: type[Any] | None) -> Any:
 def _known(wanted: Any) -> str | None:
     fields = getattr(wanted, "__struct_encode_fields__", None)
     return None if fields is None else f"known: {', '.join(fields) or 'nothing'}"
+
+
+def required(kind: type[Any]) -> tuple[str, ...]:
+    """The fields that a body must have; one that is no struct must be there."""
+    return (
+        tuple(one.name for one in msgspec.structs.fields(kind) if one.required)
+        if hasattr(kind, "__struct_fields__")
+        else ("",)
+    )

@@ -10,7 +10,8 @@ from __future__ import annotations
 import select
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from tornado.iostream import IOStream, StreamClosedError
@@ -18,6 +19,7 @@ from tornado.iostream import IOStream, StreamClosedError
 from lakehouse.query.sandbox.wire import unsent
 
 Piece = bytes | memoryview
+Run = Callable[[Callable[[], Any]], Awaitable[Any]]
 _TURN = 0.25  # seconds that one body may have a thread, while others may wait for one
 _WAIT = 0.05  # seconds of these that may pass with waiting for the reader
 
@@ -32,9 +34,22 @@ class Straight:
     def __init__(self, stream: IOStream) -> None:
         # Of its own: were the event loop to close the connection, the number could soon be another one's.
         self._socket: socket.socket = stream.socket.dup()
+        self._stream = stream
         self._socket.setblocking(False)
         self.sent = 0
         """Bytes of the body, those that were given back as well."""
+
+    async def all(self, pieces: Iterator[Piece], run: Run) -> None:
+        """Send all pieces; `run` has work done in a thread.
+
+        Raises:
+            StreamClosedError: the reader has gone.
+        """
+        more = True
+        while more:
+            rest, more = await run(partial(self.carried, pieces))
+            if rest is not None:
+                await self._stream.write(rest)
 
     def carried(self, pieces: Iterator[Piece]) -> tuple[memoryview | None, bool]:
         """Send pieces for a while, in a thread; returns what the reader has not taken, and whether there may be more.

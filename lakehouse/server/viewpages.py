@@ -42,7 +42,12 @@ _HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 """The Content-Security-Policy of these pages."""
 
-_SAID = {401: "You are not logged in", 403: "Not allowed", 404: "There is no such page", 503: "There is no place for another page"}
+_SAID = {
+    401: "You are not logged in",
+    403: "Not allowed",
+    404: "There is no such page",
+    503: "There is no place for another page",
+}
 
 
 def _page(title: str, body: str, *, narrow: bool = False, leave: bool = False) -> str:

@@ -285,7 +285,9 @@ class Workflows:
         from lakehouse.workflow.graph import Graph
 
         loaded = self.load(workflow)
-        return Graph(loaded, plan(loaded, self._site(loaded)), self.get(run) if run is not None else None)
+        modes = {name: node.mode for name, node in loaded.nodes.items()}
+        order = plan(loaded, self._site(loaded))
+        return Graph(loaded.name, modes, order, self.get(run) if run is not None else None)
 
     def close(self) -> None:
         """Cancel what this process runs in the background, and end its processes."""

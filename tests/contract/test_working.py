@@ -75,7 +75,8 @@ def test_reports(lake):
     assert told[-1] == run
     assert run.snapshot == lake.catalog.current_snapshot().id
     assert b"[(3,)]" in lake.storage.get(run.artefacts["html"])
-    again = lake.reports.start("counting", {"n": 3}, at=run.snapshot)
+    asked = {"at": run.snapshot, "request": "contract-1"}
+    again = lake.reports.start("counting", {"n": 3}, **asked)
     assert (again.id, again.reused, again.status) == (run.id, True, "ok")
     assert lake.reports.get(run.id) == run
     assert lake.reports.cancel(run.id) is False
@@ -119,6 +120,11 @@ def test_workflows(lake):
     assert lake.sql("FROM quick_two").fetchall() == [(42,)]
     assert lake.workflows.get(run.id).events == run.events
     assert [one.id for one in lake.workflows.runs("quick")] == [run.id]
+    graph = lake.workflows.graph("quick", run.id)
+    assert graph.text().splitlines() == ["quick", "  one (done, sql)", "    two (done, sql)  after one"]
+    assert "<svg" in graph.svg()
+    assert [node["status"] for node in lake.workflows.graph("quick").to_dict()["nodes"]] == [None, None]
+    assert lake.workflows.printed(run.id, "one") == lake.workflows.printed(run.id, "no such") == ""
     handle = lake.workflows.start("quick", {"n": 41}, force=True, request="contract-1")
     done = handle.wait()
     assert (done.id, done.status) == (handle.id, "done")
@@ -150,6 +156,9 @@ def test_what_no_workflow_can(lake):
         (lambda: lake.workflows.run("broken"), WorkflowInvalid),
         (lambda: lake.workflows.validate("broken"), WorkflowInvalid),
         (lambda: lake.workflows.run("quick", {"m": 1}), WorkflowInvalid),
+        (lambda: lake.workflows.graph("missing"), WorkflowNotFound),
+        (lambda: lake.workflows.graph("quick", "none"), RunNotFound),
+        (lambda: lake.workflows.printed("none", "one"), RunNotFound),
         (lambda: lake.workflows.get("none"), RunNotFound),
         (lambda: lake.workflows.cancel("20260101T000000-00000000"), RunNotFound),
         (lambda: lake.workflows.resume("none"), RunNotFound),

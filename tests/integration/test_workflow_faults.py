@@ -159,6 +159,21 @@ def _there(lake, mode, name):
     return None
 
 
+def test_a_notebook_that_leaves_before_its_end_is_a_failure(place):
+    lake, folder, _ = place
+    notebook = json.loads((folder / "n.ipynb").read_text())
+    notebook["cells"][1]["source"] = "import os, sys; print(os.getcwd(), n); sys.exit(0)"
+    notebook["cells"].append({**notebook["cells"][1], "source": "never = 1", "id": "c"})
+    (folder / "left {n}.ipynb").write_text(json.dumps(notebook))
+    nodes = {"left": Notebook(notebook="left {n}.ipynb", args={"n": 7}, object="left.ipynb")}
+    run = lake.workflows.run(Workflow(name="left", nodes=nodes, folder=str(folder)), check=False)
+    assert "SystemExit: the notebook left before its end" in run.events["left"].error.message
+    kept = (lake.path / "workflows/runs/left" / run.id / run.events["left"].fields["kept"]).read_text()
+    assert f"{folder} 7" in kept
+    with pytest.raises(NotFound):
+        lake.storage.head("left.ipynb")
+
+
 def test_what_was_committed_before_a_fault_is_not_written_again(place):
     lake, folder, _ = place
     nodes = {

@@ -137,3 +137,96 @@ def test_a_chart_shows_itself_without_widgets_too(lake):
     assert bundle["image/svg+xml"].startswith("<svg")
     assert "<b>" not in chart.svg
     assert chart.state == "ready"
+
+
+def only(lake, panel, **more):
+    """The panel of a dashboard of one."""
+    return Dashboard(lake, "One", rows=[[panel]], **more)[panel.name]
+
+
+def test_a_finding_is_the_title_where_there_are_rows(lake):
+    says = "SELECT side, count(*) AS trips FROM trips WHERE n < $most_to GROUP BY ALL ORDER BY ALL"
+    made = Figure(
+        "Sides", says, kind="bar", y="trips", finding=lambda rows: f"{rows[0]['side']}: {rows[0]['trips']} <i>"
+    )
+    board = Dashboard(lake, "", filters=[Range("most", 0, 50, label="Most")], rows=[[made]])
+    assert (made.card.title, made.card.name) == ("even: 25 <i>", "Sides")
+    board.set("most", [0, 0])
+    board.refresh(wait=True)
+    assert (made.card.title, made.card.state) == ("Sides", "empty")
+    wrong = only(lake, Number("Bad", "SELECT 1 AS a", finding=lambda rows: rows[0]["b"]))
+    assert (wrong.card.state, wrong.card.text) == ("error", "This could not be shown.")
+
+
+@pytest.mark.parametrize(
+    ("sql", "more", "shown"),
+    [
+        ("SELECT 1234567", {}, "1,234,567"),
+        ("SELECT 1234.56", {"unit": "km"}, "1,234.6 km"),
+        ("SELECT 12.345::DOUBLE", {"digits": 2}, "12.35"),
+        ("SELECT 7", {"digits": 1, "unit": "%"}, "7.0 %"),
+        ("SELECT true", {}, "True"),
+        ("SELECT 'text'", {}, "text"),
+        ("SELECT 'nan'::DOUBLE", {}, ""),
+        ("SELECT NULL", {}, ""),
+    ],
+)
+def test_numbers_read_well(lake, sql, more, shown):
+    card = only(lake, Number("One", sql, **more)).card
+    assert (card.text, card.state) == (shown, "ready" if shown else "empty")
+
+
+def test_a_spec_draws_the_rows_as_they_are(lake):
+    spec = {"mark": "bar", "encoding": {"x": {"field": "side"}, "y": {"field": "n", "type": "quantitative"}}}
+    card = only(lake, Figure("Drawn", "SELECT '</script><b>' AS side, 1.5::DECIMAL(4,1) AS n", spec)).card
+    assert card.state == "ready"
+    assert "<b>" not in card.svg
+    assert "currentColor" in card.svg
+    many = only(lake, Figure("Many", "SELECT 'a' AS side, range AS n FROM range(5001)", spec)).card
+    assert many.state == "error"
+    assert "more than 5,000 rows" in many.text
+    with pytest.raises(lakehouse.LakehouseError, match="a spec and options"):
+        Figure("Both", "SELECT 1", spec, kind="bar")
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        Select("a", {"x": "Ex", "y": "Why"}),
+        MultiSelect("a", {"x": "Ex"}, label="Letters"),
+        DateRange("a", datetime.date(2026, 1, 1), datetime.date(2026, 2, 1)),
+        Range("a", -1.5, 2),
+    ],
+)
+def test_what_a_filter_shows_is_what_it_reads(one):
+    assert one.read(one.shown(one.start())) == one.start()
+    assert one.described()["label"] == (one.label or one.name)
+
+
+def test_a_dashboard_is_shown_without_scripts_too(lake):
+    filters = [
+        Select("s", {"": "any <b>"}, label="<i>S</i>"),
+        MultiSelect("m", ["1", "2"]),
+        MultiSelect("f", [str(n) for n in range(9)]),
+        DateRange("d", datetime.date(2026, 1, 1), datetime.date(2026, 2, 1)),
+        Range("r", 1, 2, unit="km"),
+    ]
+    panels = [Number("<b>Trips</b>", "SELECT count(*) FROM trips"), Number("None", "SELECT NULL")]
+    bundle = Dashboard(
+        lake, "<script>", filters=filters, rows=[panels, [Rows("All", "FROM trips")]]
+    )._repr_mimebundle_()
+    bundle = bundle[0] if isinstance(bundle, tuple) else bundle
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    page = bundle["text/html"]
+    for said in (
+        "100",
+        "Nothing meets the filters",
+        "any &lt;b&gt;",
+        "all 9",
+        'value="2026-02-01"',
+        "km",
+        "&lt;script&gt;",
+    ):
+        assert said in page, said
+    for markup in ("<script", "<b>", "<i>"):
+        assert markup not in page

@@ -170,7 +170,7 @@ ROUTES = (
         streams=True,
         refuses=(IngestError, SchemaNotFound, ObjectNotFound, KeyInvalid, Conflict, QueryError, MediaTypeUnsupported),
         reads=("Content-Type", "Content-Encoding"),
-        counts_once="sure",
+        counts_once=True,
     ),
     Route(
         "POST",

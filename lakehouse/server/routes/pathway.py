@@ -23,9 +23,10 @@ from lakehouse.errors import (
 )
 from lakehouse.pathway.model import History, Stats, Trace
 from lakehouse.pathway.reading import Mode
+from lakehouse.pathway.store import Pathway
 from lakehouse.pathway.transfer import Imported, OnConflict
 from lakehouse.server.answers import Compacted, Descendants, FoundTrace, FoundTraces, Uids, Verified, Versions
-from lakehouse.server.routing import Answer, Call, Route
+from lakehouse.server.routing import Answer, Call, Route, made_name
 from lakehouse.storage.base import CHUNK
 
 
@@ -200,8 +201,21 @@ def search(call: Call) -> FoundTraces:
 
 def batch(call: Call) -> Answer[Uids]:
     """Keep many new traces; all of them or, when one cannot be kept, none of its thousand and of those behind."""
-    items = [msgspec.structs.asdict(one) for one in call.body.traces]
-    return Answer(Uids(call.lake.pathway.add_many(items)), 201)
+    items, memory = [msgspec.structs.asdict(one) for one in call.body.traces], call.lake.pathway
+    if (request := call.name()) is None:
+        return Answer(Uids(memory.add_many(items)), 201)
+    for number, item in enumerate(items):  # names of this request's own, by which they are found again
+        item["uid"] = item["uid"] or made_name(request, number)
+    memory.add_many(item for item in items if not (call.again() and _kept(memory, item)))
+    return Answer(Uids([item["uid"] for item in items]), 201)
+
+
+def _kept(memory: Pathway, item: dict[str, Any]) -> bool:
+    """Whether a trace is there that began as this one."""
+    try:
+        return bool(memory.versions(item["uid"])[0].content == item["content"])
+    except TraceNotFound:
+        return False
 
 
 def stats(call: Call) -> Stats:
@@ -302,7 +316,7 @@ ROUTES = (
         body=Batch,
         statuses=(201,),
         refuses=(TraceInvalid, AlreadyExists),
-        counts_once="unsure",
+        counts_once=True,
     ),
     Route("GET", "/pathway/export", "read", export, media=("application/x-ndjson",)),
     Route(

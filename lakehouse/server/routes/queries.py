@@ -208,7 +208,7 @@ ROUTES = (
         body=Statement,
         refuses=_REFUSES,
         reads=(HEADER,),
-        counts_once="sure",
+        counts_once=True,
         waits=True,
     ),
     Route("GET", "/queries", "read", queries, query=Which),

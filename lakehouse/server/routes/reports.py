@@ -81,7 +81,15 @@ def start(call: Call) -> Answer[ReportRun]:
         parameter = declared.get(key)
         if parameter is not None and parameter.kind == "secret" and value != parameter.default:
             raise ReportInvalid(f"the secret '{key}' cannot be chosen from here", hint="leave it out")
-    run = reports.start(name, body.parameters, at=body.at, formats=body.formats, force=body.force, timeout=body.timeout)
+    run = reports.start(
+        name,
+        body.parameters,
+        at=body.at,
+        formats=body.formats,
+        force=body.force,
+        timeout=body.timeout,
+        request=call.name(),
+    )
     where = {"Location": f"reports/{name}/runs/{run.id}"}
     return Answer(run, 202 if run.status in UNDER_WAY else 200, where)
 
@@ -145,7 +153,7 @@ ROUTES = (
         body=Start,
         statuses=(200, 202),
         refuses=(*_UNFIT, SnapshotNotFound),
-        counts_once="unsure",
+        counts_once=True,
         waits=True,
     ),
     Route("GET", "/reports/{report}/runs", "read", runs, query=Limited, refuses=_UNFIT),

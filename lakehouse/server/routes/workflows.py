@@ -155,6 +155,12 @@ def events(call: Call) -> Told:
     return Told(found.id, found.status, list(found.events.values()))
 
 
+def printed(call: Call) -> Answer[None]:
+    """What a node printed in a run, as far as it is; nothing for a node that there is not."""
+    text = call.service.told(call.lake.workflows.printed(*call.path))
+    return Answer(None, 200, {"Content-Type": _TEXT}, content=text.encode())
+
+
 def cancel(call: Call) -> Answer[Run]:
     """Cancel a run; its nodes are killed, and it has ended as soon as its status says so."""
     return _accepted(call.lake.workflows.cancel(call.path[0], principal=call.principal.name))
@@ -177,6 +183,7 @@ def _accepted(account: Account) -> Answer[Run]:
     return Answer(_run(account), 202, {"Location": f"{BASE}/runs/{account.id}"})
 
 
+_TEXT = "text/plain; charset=utf-8"
 _BEGUN = (LakeReadOnly, WorkflowBusy, WorkflowInvalid, WorkflowError, JournalError, DiskFull)
 ROUTES = (
     Route("GET", "/workflows", "read", names),
@@ -189,11 +196,12 @@ ROUTES = (
         body=Start,
         statuses=(202,),
         refuses=(WorkflowNotFound, *_BEGUN),
-        counts_once="sure",
+        counts_once=True,
     ),
     Route("GET", "/runs", "read", listed, query=Which, refuses=(WorkflowNotFound,)),
     Route("GET", "/runs/{run}", "read", run, query=One, refuses=(RunNotFound,)),
     Route("GET", "/runs/{run}/events", "read", events, refuses=(RunNotFound,)),
+    Route("GET", "/runs/{run}/nodes/{node}/printed", "read", printed, media=(_TEXT,), refuses=(RunNotFound,)),
     Route("POST", "/runs/{run}/cancel", "write", cancel, statuses=(202,), refuses=(RunNotFound,)),
     Route("POST", "/runs/{run}/resume", "write", resume, statuses=(202,), refuses=(RunNotFound, *_BEGUN)),
 )

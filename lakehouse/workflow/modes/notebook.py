@@ -1,8 +1,9 @@
-"""Mode `notebook`: executed by papermill; what came out is kept as an object."""
+"""Mode `notebook`: executed as a report is; what came out is kept as an object."""
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import tempfile
 from collections.abc import Iterator
@@ -73,10 +74,13 @@ class Notebook(Node, frozen=True, kw_only=True):
         return (site.path(self.notebook),)
 
     def run(self, work: Work) -> None:
-        import papermill
-        from traitlets.config import Config
+        import nbformat
+        from papermill.iorw import load_notebook_node
 
-        source = work.site.path(self.notebook)
+        from lakehouse.reports import parameters as reported
+        from lakehouse.reports.execute import EXECUTED, INPUT, execute
+
+        source = work.site.path(self.notebook).absolute()
         given = dict(bound(self.args, work.params))
         if LAKE in parameters(source) and LAKE not in given:
             given[LAKE] = str(work.lake.path)
@@ -87,26 +91,24 @@ class Notebook(Node, frozen=True, kw_only=True):
         with (
             tempfile.TemporaryDirectory(prefix="tmp-notebook-", dir=work.temporary()) as folder,
             tempfile.TemporaryDirectory(prefix="lh-") as sockets,
+            contextlib.chdir(folder),  # papermill formats the paths that it is given: a name has no braces
         ):
-            executed = Path(folder, "executed.ipynb")
-            try:
-                papermill.execute_notebook(
-                    str(source),
-                    str(executed),
-                    parameters=given,
-                    cwd=str(source.parent),
-                    progress_bar=False,
-                    start_timeout=600,  # on a busy machine; how long it may take is the node's `timeout`
-                    config=Config(
-                        {"KernelManager": {"transport": "ipc", "ip": f"{sockets}/k"}}
-                    ),  # no port is opened for the kernel
-                )
-            except papermill.PapermillExecutionError as error:
+            notebook = load_notebook_node(str(source))
+            nbformat.write(reported.written(notebook, given) if given else notebook, INPUT)
+            executed = Path(folder, EXECUTED)
+            fault = execute(
+                most=work.lake.settings.reports.max_output_bytes,
+                stands=source.parent,
+                sockets=sockets,
+                patience=600,  # on a busy machine; how long it may take is the node's `timeout`
+            )
+            if fault is not None:
                 work.keep(executed, ".ipynb")
+                where = source.name if fault.cell is None else f"cell {fault.cell} of {source.name}"
                 raise NodeFailed(
-                    f"cell {error.exec_count} of {source.name} failed: {error.ename}: {error.evalue}",
-                    hint="the notebook up to there is kept with the run",
-                ) from None
+                    f"{where} failed: {fault.type}: {fault.message}",
+                    hint="the notebook up to there is kept with the run, with the parameters in a cell of their own",
+                )
             work.stage("middle")
             if self.object is not None:
                 content = executed if self.object.endswith(".ipynb") else _page(executed, source.stem)

@@ -5,25 +5,29 @@ import time
 from types import SimpleNamespace
 
 import msgspec
+import nbformat
 import pytest
 
 import lakehouse
 from lakehouse.auth import DEVELOPMENT
 from lakehouse.errors import (
+    AlreadyExists,
     KeyReused,
     LakehouseError,
     LockTimeout,
-    OutcomeUnknown,
     QueryTimeout,
     RequestInFlight,
     RequestInvalid,
     SourceUnreadable,
 )
+from lakehouse.pathway.store import Pathway
 from lakehouse.query.sandbox.confine import protection
 from lakehouse.query.sandbox.sandbox import Sandbox
+from lakehouse.reports.reports import Reports
 from lakehouse.server import once
 from lakehouse.server.asked import Register
 from lakehouse.server.once import Requests, performed
+from lakehouse.server.routes import observer, pathway, reports
 from lakehouse.server.routes.ingest import ROUTES, Load
 from lakehouse.server.routes.queries import ROUTES as QUERIES
 from lakehouse.server.routes.queries import Statement
@@ -40,12 +44,12 @@ class Asker:
         self.lake = lake
         self.service = SimpleNamespace(requests=Requests(lake.path), lake=lambda create: lake)
 
-    def __call__(self, route=INGEST, content=CSV, key="k1", **query):
+    def __call__(self, route=INGEST, content=CSV, key="k1", path=(), **query):
         stream = [content[at : at + 7] for at in range(0, len(content), 7)] if route.streams else None
         headers = {"Content-Type": "text/csv"} | ({} if key is None else {"Idempotency-Key": key})
         query = Load(**{"table": "t", **query}) if route is INGEST else None
         body = None if route.streams else content
-        call = Call(self.service, DEVELOPMENT, (), query, body, stream, headers, creates=True)
+        call = Call(self.service, DEVELOPMENT, path, query, body, stream, headers, creates=True)
         return performed(route, call)
 
 
@@ -93,7 +97,7 @@ def test_the_same_key_while_it_is_worked_on_has_to_wait(ask):
         assert go.wait(30)
         return {"n": 1}
 
-    route = Route("POST", "/slow", "write", slow, body=bytes, counts_once="unsure")
+    route = Route("POST", "/slow", "write", slow, body=bytes, counts_once=True)
     found = []
     worker = threading.Thread(target=lambda: found.append(ask(route)))
     worker.start()
@@ -114,28 +118,26 @@ def test_a_refused_request_may_be_mended_and_sent_again(ask, lake):
 
 
 @pytest.mark.parametrize(
-    ("error", "after"), [(LockTimeout("busy"), {"n": 1}), (QueryTimeout("slow"), None), (RuntimeError("odd"), None)]
+    ("error", "again"), [(LockTimeout("busy"), False), (QueryTimeout("slow"), True), (RuntimeError("odd"), True)]
 )
-def test_whether_it_was_done_is_said_only_where_it_is_known(ask, error, after):
-    failures = [error]
+def test_a_key_stands_for_its_request_unless_that_surely_did_nothing(ask, error, again):
+    failures, begun = [error], []
 
     def fail(call):
+        begun.append((call.name(), call.again()))
         if failures:
             raise failures.pop()
         return {"n": 1}
 
-    route = Route("POST", "/odd", "write", fail, body=bytes, counts_once="unsure")
+    route = Route("POST", "/odd", "write", fail, body=bytes, counts_once=True)
     with pytest.raises(type(error)):
         ask(route)
-    if after is None:
-        for _ in range(2):
-            with pytest.raises(OutcomeUnknown):
-                ask(route)
+    if again:
         with pytest.raises(KeyReused):
             ask(route, content=b"another")
-        assert value(ask(route, key="k2")) == {"n": 1}
-    else:
-        assert value(ask(route)) == after
+    assert value(ask(route)) == {"n": 1}
+    assert [known for _, known in begun] == [False, again]
+    assert (begun[0][0] == begun[1][0]) is again
 
 
 def test_an_answer_that_cannot_be_kept_is_given_all_the_same(ask, lake, monkeypatch):
@@ -204,6 +206,79 @@ def test_a_server_killed_around_the_commit_loses_no_load_and_loads_none_twice(ch
         assert (value(answer)["rows"], value(answer)["snapshot"]) == (2, 2)
         assert lake.catalog.table("t").row_count == (1 if moment == "after" else 2)
         assert value(Asker(lake)(force=True)) == value(answer)
+
+
+TRACES = [{"content": {"n": 1}}, {"content": {"n": 2}, "uid": "mine"}, {"content": {"n": 3}}]
+
+
+def _traces(lake):
+    return "/pathway/batch", pathway.Batch(msgspec.convert(TRACES, list[pathway.New])), (), lake.pathway, "add_many"
+
+
+def _events(lake):
+    events = [{"run": "r", "status": "done"}, {"run": "r", "status": "started", "id": "mine"}]
+    body = observer.Taken(msgspec.convert(events, list[observer.NewEvent]))
+    return "/observer/events", body, (), lake.observer, "record_many"
+
+
+def _report(lake):
+    cells = [nbformat.v4.new_code_cell("n = 1", metadata={"tags": ["parameters"]})]
+    (lake.path / "reports").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), lake.path / "reports" / "one.ipynb")
+    return "/reports/{report}/runs", reports.Start(force=True), ("one",), lake.reports, "start"
+
+
+def count(lake):
+    return len(lake.pathway.search(limit=100).results), len(lake.observer.events()), len(lake.reports.runs())
+
+
+@pytest.mark.parametrize("made", [_traces, _events, _report])
+def test_what_a_batch_or_a_run_came_to_is_told_again(ask, lake, monkeypatch, made):
+    """Done, and the answer lost: the retry finds it by the names of the request. Not begun: it is done now."""
+    where, body, path, owner, name = made(lake)
+    route = next(
+        one for one in (*pathway.ROUTES, *observer.ROUTES, *reports.ROUTES) if (one.path, one.method) == (where, "POST")
+    )
+    monkeypatch.setattr(Reports, "_go", lambda self, prepared, told, held: prepared.run)  # it is not about what runs
+    with monkeypatch.context() as patch:
+        patch.setattr(Requests, "keep", raising(LakehouseError("no space")))
+        first = ask(route, body, path=path)
+    there = count(lake)
+    again = ask(route, body, path=path)
+    key = "id" if made is _report else "seq" if made is _events else "uids"
+    assert value(again)[key] == value(first)[key]
+    assert any(there)
+    assert (count(lake), replayed(again)) == (there, False)
+    assert replayed(ask(route, body, path=path))
+    if made is _traces:
+        body.traces[1].uid = "yours"
+    with monkeypatch.context() as patch:
+        patch.setattr(type(owner), name, raising(RuntimeError("odd")))
+        with pytest.raises(RuntimeError):
+            ask(route, body, key="k2", path=path)
+    assert count(lake) == there
+    ask(route, body, key="k2", path=path)
+    assert count(lake) == tuple(2 * n for n in there)
+
+
+def test_a_batch_of_traces_that_broke_off_is_kept_to_its_end(ask, lake, monkeypatch):
+    where, body, *_ = _traces(lake)
+    route = next(one for one in pathway.ROUTES if one.path == where)
+    whole = Pathway.add_many
+
+    def half(self, items):
+        whole(self, list(items)[:2])
+        raise RuntimeError("odd")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(Pathway, "add_many", half)
+        ask(route, body)
+    uids = value(ask(route, body))["uids"]
+    assert [lake.pathway.get(uid).content["n"] for uid in uids] == [1, 2, 3]
+    assert lake.pathway.stats().traces == 3
+    body.traces[0].uid = "mine"
+    with pytest.raises(AlreadyExists):
+        ask(route, body, key="k2")
 
 
 STATEMENTS = next(route for route in QUERIES if route.path == "/statements")
