@@ -180,6 +180,7 @@ class RemoteWorkflows:
         self,
         run: str,
         *,
+        workflow: str | os.PathLike[str] | Workflow | Mapping[str, Any] | None = None,
         executor: str | Executor | None = None,
         workers: int | None = None,
         progress: Progress | None = None,
@@ -187,7 +188,7 @@ class RemoteWorkflows:
         check: bool = True,
     ) -> Run:
         """Go on with a run that failed, was cancelled or interrupted; see `Workflows.resume`."""
-        _nothing_of(executor=executor, workers=workers)
+        _nothing_of(workflow=workflow, executor=executor, workers=workers)
         before = self.get(run)
         if before.success:
             return before
