@@ -1,10 +1,10 @@
 """What a server does not start with: exit code 2, one line, and a port that was never open."""
 
-import json
-import tomllib
+import sys
 from pathlib import Path
 
 import pytest
+from jupyter_server.extension.config import ExtensionConfigManager
 from serving import PRIMARY, Server, problem
 
 import lakehouse
@@ -148,8 +148,9 @@ def test_serve_wants_a_lake(tmp_path):
 
 
 def test_installing_the_package_enables_it():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    shared = project["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
-    (source,) = [one for one, to in shared.items() if to == "etc/jupyter/jupyter_server_config.d/lakehouse.json"]
-    extensions = json.loads((ROOT / source).read_text())["ServerApp"]["jpserver_extensions"]
-    assert extensions == {"lakehouse.server": True, "voila.server_extension": False}
+    """And turns the extension of Voila off, which its own file of the same folder turns on."""
+    folder = Path(sys.prefix, "etc", "jupyter")
+    assert (folder / "jupyter_server_config.d" / "voila.json").exists()
+    extensions = ExtensionConfigManager(read_config_path=[str(folder)]).get_jpserver_extensions()
+    assert extensions["lakehouse.server"] is True
+    assert extensions["voila.server_extension"] is False

@@ -495,9 +495,9 @@ ABSENT = {
     Catalog: {"changes", "check_present", "check_type", "counts", "describe", "find", "find_by_id", "history", "known_as", "marked", "notes",
               "rollback", "suggest", "table_snapshots"},
     Table: {"relation"},
-    Observer: {"ring", "page", "cursor", "signature", "tell", "tidy", "close", "closed"},
+    Observer: {"ring", "page", "cursor", "signature", "tell", "tidy", "close", "closed", "places"},
     Reports: {"close"},
-    Workflows: {"store", "load", "stored", "graph", "printed", "close"},
+    Workflows: {"store", "load", "stored", "close"},
     Recorder: {"bring", "close", "pages", "position", "recording", "noted", "lake_snapshot"},
 }  # fmt: skip
 """What a client does not have: what only a lake can, and what is the inside of one."""
@@ -535,7 +535,7 @@ def test_the_operations_are_called_alike(here, there):
         assert [(p.name, p.kind, p.default) for p in found.values()] == [
             (p.name, p.kind, p.default)
             for p in wanted.values()
-            if p.name != "once"  # the server's own word
+            if p.name != "once" and (here, p.name) != (Ingest, "name")  # the server's own words
         ], name
 
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from lakehouse_widgets.dashboard import Dashboard
     from lakehouse_widgets.filters import DateRange, MultiSelect, Range, Select
     from lakehouse_widgets.grid import Grid
-    from lakehouse_widgets.panel import QueryPanel
     from lakehouse_widgets.panels import Figure, Number, Rows
     from lakehouse_widgets.pathways import PathwayExplorer
+    from lakehouse_widgets.query_panel import QueryPanel
     from lakehouse_widgets.runs import RunMonitor
     from lakehouse_widgets.showing import load_ipython_extension, unload_ipython_extension
 
@@ -30,7 +30,7 @@ _LAZY = {
     "MultiSelect": "lakehouse_widgets.filters",
     "Number": "lakehouse_widgets.panels",
     "PathwayExplorer": "lakehouse_widgets.pathways",
-    "QueryPanel": "lakehouse_widgets.panel",
+    "QueryPanel": "lakehouse_widgets.query_panel",
     "Range": "lakehouse_widgets.filters",
     "Rows": "lakehouse_widgets.panels",
     "RunMonitor": "lakehouse_widgets.runs",

@@ -45,8 +45,8 @@ class PanelRefused(LakehouseError):
 class Editor(anywidget.AnyWidget):  # type: ignore[misc]
     """The text and the buttons on the page."""
 
-    _esm = _HERE / "panel.js"
-    _css = _HERE / "panel.css"
+    _esm = _HERE / "query_panel.js"
+    _css = _HERE / "query_panel.css"
     sql = traitlets.Unicode("").tag(sync=True)
     state = traitlets.Unicode("idle").tag(sync=True)
     """`idle`, `running` or `cancelling`."""

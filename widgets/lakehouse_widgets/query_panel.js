@@ -1,4 +1,4 @@
-// The page's side of panel.py: an editor, what runs it and stops it, and what was asked before.
+// The page's side of query_panel.py: an editor, what runs it and stops it, and what was asked before.
 
 function made(name, className, text) {
   const element = document.createElement(name);
