@@ -150,11 +150,11 @@ class Recorder(Pathway):
             scope: whose it is: `{"user": …, "agent": …}`; the notebook or script is added when it is known.
 
         Raises:
-            TraceInvalid: the question is no text.
+            TraceInvalid: the question is empty.
             LakeReadOnly: the lake is open for reading only.
             QueryError: another recording is under way in this thread.
         """
-        if not isinstance(question, str) or not question.strip():
+        if not question.strip():
             raise TraceInvalid(f"a question is a text, not {question!r}")
         if self._read_only:
             raise LakeReadOnly("the lake is open for reading only", hint="open it without at= and read_only= to write")

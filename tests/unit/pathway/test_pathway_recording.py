@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lakehouse
-from lakehouse.errors import ColumnNotFound, LakeReadOnly, QueryError, TableNotFound, TraceInvalid, TraceNotFound
+from lakehouse.errors import (
+    ArgumentInvalid,
+    ColumnNotFound,
+    LakeReadOnly,
+    QueryError,
+    TableNotFound,
+    TraceInvalid,
+    TraceNotFound,
+)
 from lakehouse.pathway import recorder, steps
 from lakehouse.pathway.values import decoded, encoded
 
@@ -89,9 +97,11 @@ def test_recordings_do_not_nest(flights):
     assert flights.pathway.recording is None
 
 
-@pytest.mark.parametrize("question", ["", "  ", None, 3])
-def test_a_question_is_a_text(flights, question):
-    with pytest.raises(TraceInvalid), flights.pathway.record(question):
+@pytest.mark.parametrize(
+    ("question", "wrong"), [("", TraceInvalid), ("  ", TraceInvalid), (None, ArgumentInvalid), (3, ArgumentInvalid)]
+)
+def test_a_question_is_a_text(flights, question, wrong):
+    with pytest.raises(wrong), flights.pathway.record(question):
         pass
 
 
