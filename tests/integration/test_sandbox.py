@@ -341,6 +341,28 @@ def test_a_worker_serves_one_principal_and_not_forever(lake, monkeypatch):
 
 
 @pytest.mark.usefixtures("unhurried")
+@pytest.mark.parametrize("end", ["release", "drop"])
+def test_a_worker_that_is_to_end_is_offered_to_nobody(lake, end, monkeypatch):
+    with lake.sandbox("next").sql("SELECT 1") as answer:
+        answer.arrow()
+    workers, offered = lake._strangers, []
+
+    class Watched(threading.Condition):
+        def __exit__(self, *reason):
+            offered.extend(one for one in workers._workers if not one.busy)  # whoever comes now may take them
+            return super().__exit__(*reason)
+
+    worker = workers.acquire("next", write=False, timeout=None)
+    monkeypatch.setattr(workers, "_changed", Watched())
+    if end == "release":
+        workers.release(worker, clean=False)
+    else:
+        workers._drop(worker)
+    assert worker not in offered
+    assert worker.process.poll() is not None
+
+
+@pytest.mark.usefixtures("unhurried")
 def test_errors_before_it_runs_keep_a_worker_and_others_do_not(lake):
     sandbox = lake.sandbox("careless")
 

@@ -126,7 +126,8 @@ class Pool:
                     self._want_spare()
                 self._changed.notify_all()
                 return
-        self._end(worker)
+            self._part_with(worker)
+        worker.kill()
 
     def count(self) -> tuple[int, int]:
         """How many workers there are, and how many of them run a statement."""
@@ -251,14 +252,13 @@ class Pool:
         )
         return Setup(policy, str(self._folder), write, settings)
 
-    def _end(self, worker: Worker) -> None:
-        with self._changed:
-            if worker in self._workers:
-                self._workers.remove(worker)
-            self._changed.notify_all()
-            if not worker.write:
-                self._want_spare()  # whoever it was will likely ask again
-        worker.kill()
+    def _part_with(self, worker: Worker) -> None:
+        """Count one no more that is about to be killed; under the lock that it became idle under, so nobody takes it."""
+        if worker in self._workers:
+            self._workers.remove(worker)
+        self._changed.notify_all()
+        if not worker.write:
+            self._want_spare()  # whoever it was will likely ask again
 
     def _want_spare(self) -> None:
         """Have a reader made that is nobody's yet, unless there is one, or no room."""
@@ -325,7 +325,8 @@ class Pool:
         """Kill one that runs a statement; who reads its answer is told, and if nobody does, its place is free."""
         with self._changed:
             worker.busy = False
-        self._end(worker)
+            self._part_with(worker)
+        worker.kill()
 
     def _let_go(self) -> None:
         """End those that nobody has asked for long."""
