@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _BATCH = 1000
 _FEW = 16
+_FIRST = 128
 _RRF = 60
 _DEPTH = 1000
 _MAX_LIMIT = 10_000
@@ -286,8 +287,9 @@ def _semantic(view: _View, vectors: Callable[[], Vectors], asked: Asked, _: int)
     """By cosine."""
     for texts, cosines in vectors().nearest(asked.query or "", view.ranking.texts, view.mask):
         good = len(cosines) if asked.threshold is None else int((cosines >= asked.threshold).sum())
-        tier = zip(texts[:good].tolist(), cosines[:good].tolist(), strict=True)
-        yield [(text, cosine, {"cosine": cosine} if asked.explain else {}) for text, cosine in tier]
+        for some in _steps(good):
+            tier = zip(texts[some].tolist(), cosines[some].tolist(), strict=True)
+            yield [(text, cosine, {"cosine": cosine} if asked.explain else {}) for text, cosine in tier]
         if not good:
             return
 
@@ -310,8 +312,9 @@ def _hybrid(view: _View, vectors: Callable[[], Vectors], asked: Asked, _: int) -
     for text, rank in semantic.items():
         fused[text] = fused.get(text, 0.0) + 1 / (_RRF + rank)
     least = asked.threshold if asked.threshold is not None else 0.0
-    order = sorted(fused.items(), key=lambda one: (-one[1], one[0]))
-    yield [(text, score, why(text, lexical.get(text))) for text, score in order if score >= least]
+    order = sorted(sorted(fused), key=fused.__getitem__, reverse=True)  # of equal ones the older comes first
+    for some in _steps(len(order)):
+        yield [(text, fused[text], why(text, lexical.get(text))) for text in order[some] if fused[text] >= least]
     size, done = 8 * _DEPTH, _DEPTH
     while rest := scores.best(size)[done:]:  # behind them what has a word and no place among those
         ranked = [(text, 1 / (_RRF + rank), rank) for rank, text in enumerate(rest, start=done + 1)]
@@ -319,6 +322,14 @@ def _hybrid(view: _View, vectors: Callable[[], Vectors], asked: Asked, _: int) -
             (text, score, why(text, rank)) for text, score, rank in ranked if text not in semantic and score >= least
         ]
         size, done = 8 * size, size
+
+
+def _steps(count: int) -> Iterator[slice]:
+    """Parts of so many, the first ones small: few ask for more than those."""
+    start, size = 0, _FIRST
+    while start < count:
+        yield slice(start, min(start + size, count))
+        start, size = start + size, 8 * size
 
 
 _ORDERS = {"lexical": _lexical, "semantic": _semantic, "hybrid": _hybrid}

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import fcntl
 import json
+import mmap
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,7 +87,7 @@ class Vectors:
         if not asked.any():
             return
         among = None if mask is None else mask.nonzero()[0]
-        signs = codes[:texts] if among is None else codes[among]
+        signs = codes[:texts] if among is None else codes.take(among, axis=0)
         distances = self._distances(signs, self._signs(asked)[0])
         size = TIER
         order: Any = None
@@ -113,8 +115,8 @@ class Vectors:
 
     def _cosines(self, codes: Any, rows: Any, texts: Any, asked: Any) -> tuple[Any, Any]:
         np = self._np
-        found = rows[texts]
-        vectors = np.ascontiguousarray(found["vector"])
+        found = rows.view(f"V{rows.itemsize}").take(texts).view(rows.dtype)  # as wholes: field by field takes longer
+        vectors = found["vector"]
         # Sums of products of such small whole numbers are exact, in whatever order they are added.
         other = asked.astype(self._number)
         # Not by `@`: the threads of BLAS wait for each other, a hundred times as long when the processors are busy.
@@ -122,7 +124,7 @@ class Vectors:
         dots, sums = np.einsum("ij,j->i", numbers, other), np.einsum("ij,j->i", numbers, self._weights)
         if not np.array_equal(found["check"], self._checks(found["mark"], found["square"], sums)):
             raise Damaged
-        if not np.array_equal(codes[texts], self._signs(vectors)):
+        if not np.array_equal(codes.take(texts, axis=0), self._signs(vectors)):
             raise Damaged
         cosines = dots / np.sqrt(np.maximum(found["square"], 1).astype(np.float64) * float(other @ other))
         order = np.argsort(-cosines, kind="stable")  # the texts ascend: of equal ones the older comes first
@@ -205,8 +207,8 @@ class Vectors:
             return False
         files = tuple(fact.st_ino for fact in facts)
         if self._open is None or self._open[0] != files or len(self._open[2]) < texts:
-            codes = np.asarray(np.memmap(self._paths()[0], "<u8", "r", shape=(count, self._width)))
-            rows = np.asarray(np.memmap(self._paths()[1], self._row, "r", shape=(count,)))
+            codes = np.frombuffer(_pages(self._paths()[0]), "<u8", count * self._width).reshape(count, self._width)
+            rows = np.frombuffer(_pages(self._paths()[1]), self._row, count)
             self._open = files, codes, rows
         return self._marked(self._open[2], texts)
 
@@ -267,3 +269,11 @@ class Vectors:
                 file.write(data.tobytes())
                 file.flush()
                 os.fdatasync(file.fileno())
+
+
+def _pages(path: Path) -> mmap.mmap:
+    """A file as memory, with all its pages at hand: the first searches would stop at thousands of them, one by one."""
+    with path.open("rb") as file:
+        if sys.platform == "linux":
+            return mmap.mmap(file.fileno(), 0, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE, prot=mmap.PROT_READ)
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
