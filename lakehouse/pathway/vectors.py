@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 TIER = 8192
 _BATCH = 2000
 _STEP = 8192
+_PART = 1024
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -87,8 +88,7 @@ class Vectors:
         if not asked.any():
             return
         among = None if mask is None else mask.nonzero()[0]
-        signs = codes[:texts] if among is None else codes.take(among, axis=0)
-        distances = self._distances(signs, self._signs(asked)[0])
+        distances = self._distances(codes[:texts], among, self._signs(asked)[0])
         size = TIER
         order: Any = None
         done = 0
@@ -115,21 +115,30 @@ class Vectors:
 
     def _cosines(self, codes: Any, rows: Any, texts: Any, asked: Any) -> tuple[Any, Any]:
         np = self._np
+        # A few at a time: memory of many megabytes is got from the system, and given back, at every search.
+        parts = [self._reckoned(codes, rows, texts[at : at + _PART], asked) for at in range(0, len(texts), _PART)]
+        dots, squares = (np.concatenate(column) for column in zip(*parts, strict=True))
+        other = asked.astype(self._number)
+        cosines = dots / np.sqrt(np.maximum(squares, 1).astype(np.float64) * float(other @ other))
+        order = np.argsort(-cosines, kind="stable")  # the texts ascend: of equal ones the older comes first
+        order = order[dots[order] > 0]
+        return texts[order], cosines[order]
+
+    def _reckoned(self, codes: Any, rows: Any, texts: Any, asked: Any) -> tuple[Any, Any]:
+        """The products with a query, and the squares of the lengths, of rows that are as they were written."""
+        np = self._np
         found = rows.view(f"V{rows.itemsize}").take(texts).view(rows.dtype)  # as wholes: field by field takes longer
         vectors = found["vector"]
         # Sums of products of such small whole numbers are exact, in whatever order they are added.
-        other = asked.astype(self._number)
         # Not by `@`: the threads of BLAS wait for each other, a hundred times as long when the processors are busy.
         numbers = vectors.astype(self._number)
-        dots, sums = np.einsum("ij,j->i", numbers, other), np.einsum("ij,j->i", numbers, self._weights)
+        dots = np.einsum("ij,j->i", numbers, asked.astype(self._number))
+        sums = np.einsum("ij,j->i", numbers, self._weights)
         if not np.array_equal(found["check"], self._checks(found["mark"], found["square"], sums)):
             raise Damaged
         if not np.array_equal(codes.take(texts, axis=0), self._signs(vectors)):
             raise Damaged
-        cosines = dots / np.sqrt(np.maximum(found["square"], 1).astype(np.float64) * float(other @ other))
-        order = np.argsort(-cosines, kind="stable")  # the texts ascend: of equal ones the older comes first
-        order = order[dots[order] > 0]
-        return texts[order], cosines[order]
+        return dots, found["square"]
 
     def _checks(self, marks: Any, squares: Any, sums: Any) -> Any:
         """A checksum of each row."""
@@ -137,14 +146,16 @@ class Vectors:
         mixed = marks.astype(np.int64) + squares.astype(np.int64) * 31 + sums.astype(np.int64) * 1009
         return (mixed & 0xFFFFFFFF).astype(np.uint32)
 
-    def _distances(self, codes: Any, asked: Any) -> Any:
-        """In how many signs each text differs."""
+    def _distances(self, codes: Any, among: Any, asked: Any) -> Any:
+        """In how many signs each text differs, or each of some."""
         np = self._np
-        result, width = np.empty(len(codes), np.uint16), self._width
-        flat, repeated = codes.reshape(-1), np.tile(asked, min(_STEP, len(codes)))  # rows of four are slow to loop over
+        count, width = len(codes) if among is None else len(among), self._width
+        result = np.empty(count, np.uint16)
+        repeated = np.tile(asked, min(_STEP, count))  # rows of four are slow to loop over
         differ, counts = np.empty_like(repeated), np.empty(len(repeated), np.uint8)
-        for start in range(0, len(codes), _STEP):  # what fits the processor's cache
-            some = flat[start * width : (start + _STEP) * width]
+        for start in range(0, count, _STEP):  # what fits the processor's cache
+            end = min(start + _STEP, count)
+            some = (codes[start:end] if among is None else codes.take(among[start:end], axis=0)).reshape(-1)
             np.bitwise_xor(some, repeated[: len(some)], out=differ[: len(some)])
             np.bitwise_count(differ[: len(some)], out=counts[: len(some)])
             if width == 4:  # the four counts of a row, each at most 64, are added as the bytes of one number
@@ -153,7 +164,7 @@ class Vectors:
                 part = (pairs + (pairs >> 16)) & 0x1FF
             else:
                 part = counts[: len(some)].reshape(-1, width).sum(axis=1, dtype=np.uint16)
-            result[start : start + _STEP] = part
+            result[start:end] = part
         return result
 
     def _embed(self, texts: list[str]) -> Any:
