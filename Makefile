@@ -47,11 +47,12 @@ dashboards: $(VENV)/.demo ## Open the dashboards on the demo lake
 	@$(BIN)/lakehouse dashboards publish flights pathways
 	@$(BIN)/lakehouse dashboards
 
-check: $(VENV)/.test ## Lint, types and the floors
+check: $(VENV)/.test ## Lint (scripts and styles on Linux x86-64 only), types and the floors
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@if test -x $(BIN)/biome; then $(BIN)/biome lint --error-on-warnings --reporter=summary; fi
 
 test: $(VENV)/.test check ## Check, then run all tests
 	@sh scripts/system-packages.sh

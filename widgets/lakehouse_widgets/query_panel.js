@@ -78,7 +78,7 @@ function render({ model, el }) {
   }
 
   const completer = {
-    getCompletions(editor, session, position, prefix, give) {
+    getCompletions(_editor, session, position, _prefix, give) {
       const sql = session.getValue();
       const index = session.doc.positionToIndex(position);
       request += 1;
