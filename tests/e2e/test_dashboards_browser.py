@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from accessible import accessible
 from conftest import CHROMIUM_FLAGS
 from playwright.sync_api import sync_playwright
 
@@ -94,13 +94,6 @@ def visit(browser, **look):
     finally:
         context.close()
     assert outside == []
-
-
-def accessible(page):
-    """Fail for every fault that axe calls serious or critical."""
-    found = Axe().run(page).response["violations"]
-    bad = [one for one in found if one["impact"] in ("serious", "critical")]
-    assert not bad, [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in bad]
 
 
 def entered(page, server):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from accessible import accessible
 from test_jupyterlab import ANSWERS, CONNECTED
 
 import lakehouse
@@ -129,12 +130,14 @@ def test_a_lake_is_browsed(going, lab, page, tmp_path):
     runs.locator("h3", has_text="long, done").wait_for(timeout=20_000)
     run.filter(has_text="✓ done").wait_for(timeout=20_000)
     assert page.evaluate(FAULTS) == []
+    accessible(page, ".lw-explorer")
 
     page.evaluate("jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
     page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
     for name, widget in (("catalog", catalog), ("traces", traces), ("runs", runs)):
         widget.scroll_into_view_if_needed()
         page.screenshot(path=shots / f"{name}-dark.png")
+    accessible(page, ".lw-explorer")
     page.set_viewport_size({"width": 412, "height": 900})
     for name, widget in (("catalog", catalog), ("runs", runs)):
         widget.scroll_into_view_if_needed()

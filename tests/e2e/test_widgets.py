@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import nbformat
+from accessible import accessible
 from test_jupyterlab import ANSWERS, CONNECTED
 
 LAKE = """
@@ -75,8 +76,12 @@ def test_results_are_grids_and_a_panel_runs_and_cancels_sql(lab, page, tmp_path)
     panel = page.locator(".lw-panel")
     check_panel(page, panel, shots)
     page.screenshot(path=shots / "panel-light.png")
+    accessible(page, ".lw-grid")
+    accessible(page, ".lw-panel")
     theme(page, "Dark")
     page.screenshot(path=shots / "panel-dark.png")
+    accessible(page, ".lw-grid")
+    accessible(page, ".lw-panel")
     small.scroll_into_view_if_needed()
     page.screenshot(path=shots / "grid-dark.png")
     page.set_viewport_size({"width": 400, "height": 800})
