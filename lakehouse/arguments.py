@@ -48,7 +48,7 @@ def _told(method: Callable[..., Any], name: str) -> Callable[..., Any]:
             return method(*args, **kwargs)
         except LakehouseError:
             raise
-        except Exception as error:
+        except Exception as error:  # of any kind; it goes on unless an argument explains it
             if problem := _problem(method, name, args, kwargs):
                 raise problem from error
             raise
@@ -157,5 +157,5 @@ def _unicode(text: str) -> bool:
 def _shown(value: Any) -> str:
     try:
         return f"{value!r:.80}"
-    except Exception:
+    except Exception:  # of any kind: it is the caller's own `__repr__`, and the argument is wrong all the same
         return f"a {type(value).__name__}"
