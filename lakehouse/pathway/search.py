@@ -277,7 +277,7 @@ def _lexical(view: _View, _: Callable[[], Vectors], asked: Asked, wanted: int) -
     size, done = wanted + _FEW, 0
     while True:
         top = scores.best(size)
-        yield [(text, scores.of(text), {}) for text in top[done:]]
+        yield [(text, scores.of(text), {}) for text in top[done:].tolist()]
         if len(top) < size:
             return
         size, done = 8 * size, size
@@ -296,31 +296,37 @@ def _semantic(view: _View, vectors: Callable[[], Vectors], asked: Asked, _: int)
 
 def _hybrid(view: _View, vectors: Callable[[], Vectors], asked: Asked, _: int) -> Iterator[list[Ranked]]:
     """By reciprocal rank fusion (Cormack, Clarke, Büttcher: SIGIR 2009) of the first thousand of both."""
-    scores = view.ranking.scores(view.index.terms(asked.query or "").values()).narrow(view.mask, None)
-    lexical = {text: rank for rank, text in enumerate(scores.best(_DEPTH), start=1)}
-    nearest = next(vectors().nearest(asked.query or "", view.ranking.texts, view.mask), None)
-    near = [] if nearest is None else nearest[0][:_DEPTH].tolist()
-    semantic = {text: rank for rank, text in enumerate(near, start=1)}
-    cosines = dict(zip(near, nearest[1].tolist(), strict=False)) if nearest is not None and asked.explain else {}
+    import numpy as np
 
-    def why(text: int, rank: int | None) -> dict[str, Any]:
+    scores = view.ranking.scores(view.index.terms(asked.query or "").values()).narrow(view.mask, None)
+    lexical = scores.best(_DEPTH)
+    tiers = vectors().nearest(asked.query or "", view.ranking.texts, view.mask)
+    near, cosines = next(tiers, (lexical[:0], lexical[:0]))
+    near = near[:_DEPTH]
+    texts, places = np.unique(np.concatenate((lexical, near)), return_inverse=True)
+    ranks = np.zeros((2, len(texts)), np.intp)  # 0: it has none
+    ranks[0, places[: len(lexical)]] = np.arange(1, len(lexical) + 1)
+    ranks[1, places[len(lexical) :]] = np.arange(1, len(near) + 1)
+    fused = np.where(ranks > 0, 1 / (_RRF + ranks), 0.0).sum(axis=0)
+    least = asked.threshold if asked.threshold is not None else 0.0
+
+    def why(lexical: int, semantic: int) -> dict[str, Any]:
         if not asked.explain:
             return {}
-        return {"ranks": {"lexical": rank, "semantic": semantic.get(text)}, "cosine": cosines.get(text)}
+        cosine = float(cosines[semantic - 1]) if semantic else None
+        return {"ranks": {"lexical": lexical or None, "semantic": semantic or None}, "cosine": cosine}
 
-    fused = {text: 1 / (_RRF + rank) for text, rank in lexical.items()}
-    for text, rank in semantic.items():
-        fused[text] = fused.get(text, 0.0) + 1 / (_RRF + rank)
-    least = asked.threshold if asked.threshold is not None else 0.0
-    order = sorted(sorted(fused), key=fused.__getitem__, reverse=True)  # of equal ones the older comes first
+    order = np.argsort(-fused, kind="stable")  # of equal ones the older comes first
+    order = order[fused[order] >= least]
     for some in _steps(len(order)):
-        yield [(text, fused[text], why(text, lexical.get(text))) for text in order[some] if fused[text] >= least]
+        at = order[some]
+        tier = zip(texts[at].tolist(), fused[at].tolist(), *ranks[:, at].tolist(), strict=True)
+        yield [(text, score, why(*both)) for text, score, *both in tier]
     size, done = 8 * _DEPTH, _DEPTH
-    while rest := scores.best(size)[done:]:  # behind them what has a word and no place among those
-        ranked = [(text, 1 / (_RRF + rank), rank) for rank, text in enumerate(rest, start=done + 1)]
-        yield [
-            (text, score, why(text, rank)) for text, score, rank in ranked if text not in semantic and score >= least
-        ]
+    while len(rest := scores.best(size)[done:]):  # behind them what has a word and no place among those
+        ranked = zip(rest.tolist(), np.isin(rest, near).tolist(), range(done + 1, size + 1), strict=False)
+        behind = [(text, 1 / (_RRF + rank), rank) for text, known, rank in ranked if not known]
+        yield [(text, score, why(rank, 0)) for text, score, rank in behind if score >= least]
         size, done = 8 * size, size
 
 

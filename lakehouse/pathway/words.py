@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -198,12 +199,16 @@ class Ranking:
 
     def _table(self, weight: float) -> Floats:
         """The score of every code: how often a term is in a text, and the length of the text."""
+        table: Floats = (weight * self._saturated).astype(self._np.float32)
+        return table
+
+    @cached_property
+    def _saturated(self) -> Any:
+        """The scores of all codes but for the weight of their term."""
         np = self._np
         often = np.arange(256, dtype=np.float64)[:, None]
         lengths = _rounded_lengths()[None, :]
-        scores = weight * often * (_K1 + 1) / (often + _K1 * (1 - _B + _B * lengths / self._mean))
-        table: Floats = scores.astype(np.float32).reshape(-1)
-        return table
+        return (often * (_K1 + 1) / (often + _K1 * (1 - _B + _B * lengths / self._mean))).reshape(-1)
 
 
 class Scores:
@@ -219,18 +224,20 @@ class Scores:
         self._among = among
 
     def narrow(self, mask: Mask | None, threshold: float | None) -> Scores:
-        """Only the texts of a mask, and what scores as much as a threshold."""
+        """Only the texts of a mask, and what scores as much as a threshold; the other scores are lost."""
+        import numpy as np
+
         scores, among = self._all, self._among
         if mask is not None:
-            if among is None and mask.sum() * 8 < len(mask):
+            if among is None and np.count_nonzero(mask) * 8 < len(mask):
                 among = mask.nonzero()[0]
             elif among is None:
-                scores = scores * mask
+                scores *= mask  # in place: memory of megabytes is got from the system each time
             else:
                 among = among[mask[among]]
         if threshold is not None:
             if among is None:
-                scores = scores * (scores >= threshold)
+                scores *= scores >= threshold
             else:
                 among = among[scores[among] >= threshold]
         return Scores(scores, among)
@@ -239,8 +246,8 @@ class Scores:
         """The score of one text."""
         return float(self._all[text])
 
-    def best(self, count: int) -> list[int]:
-        """The texts with the highest scores, best first; of equal ones the older comes first."""
+    def best(self, count: int) -> Any:
+        """An array of the texts with the highest scores, best first; of equal ones the older comes first."""
         import numpy as np
 
         scores, at = self._all, self._among
@@ -258,7 +265,7 @@ class Scores:
             above = at[some > last]
             at = np.concatenate((above, at[some == last][: count - len(above)]))
             some = scores[at]
-        return [int(text) for text in at[np.lexsort((at, -some))]]
+        return at[np.lexsort((at, -some))]
 
 
 def add_to_tail(connection: sqlite3.Connection, first: int, terms: Sequence[bytes], labels: Sequence[bytes]) -> None:
