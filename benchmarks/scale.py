@@ -49,8 +49,11 @@ def _calls(path: Path, repeats: int) -> dict[str, list[float]]:
         works = {
             "list the tables": lake.catalog.tables,
             "the newest 20 snapshots": lambda: lake.catalog.snapshots(20),
-            "query one row": lambda: lake.sql("SELECT * FROM t00007").fetchall(),
-            "insert one row": lambda: lake.sql("INSERT INTO t00007 VALUES (1, 'a')"),
+            "query a row of a file": lambda: lake.sql("SELECT * FROM t00008 WHERE id = 7").fetchall(),
+            "query rows of the catalog": lambda: lake.sql("SELECT * FROM t00006").fetchall(),
+            "insert one row, and query it": lambda: lake.sql(
+                "INSERT INTO t00007 VALUES (1, 'a'); SELECT * FROM t00007"
+            ).fetchall(),
             "search": lambda: lake.catalog.search("t00042"),
             "search, misspelled": lambda: lake.catalog.search("t0042O"),
         }
@@ -106,7 +109,8 @@ def _fill(path: Path, tables: int) -> float:
             )
         connection.execute("COMMIT")
     with lakehouse.open(path) as lake:
-        lake.sql("INSERT INTO t00007 VALUES (0, 'first')")
+        lake.sql("INSERT INTO t00006 VALUES (0, 'first'); INSERT INTO t00007 VALUES (0, 'first')")
+        lake.sql("INSERT INTO t00008 SELECT i, 'in a file' FROM range(1000) r(i)")
         lake.sql(f"INSERT INTO t{tables - 1:05d} VALUES (0, 'last')")  # those that were written by hand work as well
         assert lake.sql(f"SELECT * FROM t{tables - 1:05d}").fetchall() == [(0, "last")]
         assert len(lake.catalog.tables()) == tables
