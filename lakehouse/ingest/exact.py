@@ -38,12 +38,15 @@ def cast_float(name: str, wanted: str) -> str:
     """SQL of a column that was read as DOUBLE as whole numbers; an error says that it must be read as text.
 
     That is many times cheaper than to look into texts. A float keeps whole numbers exactly up to 2^53, and the
-    fraction of a number up to 10^15 as far as any column of floats would keep it.
+    fraction of a number of 15 digits as far as any column of floats would keep it; a cast to so many digits costs
+    nothing, to compare with the least and the greatest of them as much as all else.
     """
     column = quote(name)
-    plain = f"CAST({column} AS {wanted})"
-    doubtful = f"CAST({plain} AS DOUBLE) <> {column} OR NOT {column} BETWEEN -1e15 AND 1e15"
-    return f"CASE WHEN {doubtful} THEN error('to be read as text') ELSE {plain} END AS {column}"
+    whole = f"CAST({column} AS BIGINT)"
+    plain = f"CAST(CAST({whole} AS DECIMAL(15, 0)) AS {wanted})"
+    return (
+        f"CASE WHEN CAST({whole} AS DOUBLE) <> {column} THEN error('to be read as text') ELSE {plain} END AS {column}"
+    )
 
 
 def cast(name: str, given: str, wanted: str) -> str:

@@ -30,6 +30,13 @@ _EXACT = re.compile(
     r"|TIMESTAMP(?: WITH TIME ZONE)?)$"
 )
 _PLAIN = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_OPTIONS = {
+    "parquet_compression": "compression",
+    "parquet_compression_level": "compression_level",
+    "parquet_row_group_size": "row_group_size",
+    "parquet_version": "parquet_version",
+}
+"""Options of a lake, a schema or a table, and those of COPY; by bytes, row groups would lose the order of the rows."""
 
 Columns = list[tuple[str, str]]
 
@@ -104,7 +111,7 @@ def land(
     file = folder / f"{LANDED_PREFIX}{uuid.uuid4()}.parquet"
     undo.callback(_discard, catalog.metadata, file)
     with catalog.writer.flushing(file):
-        rows = _count(run(f"COPY ({select}) TO {literal(str(file))} (FORMAT parquet)"))
+        rows = _count(run(f"COPY ({select}) TO {literal(str(file))} ({_format(catalog.metadata, landing)})"))
     if (
         rows > inlining.INLINED or landing.only_in_files or landing.create
     ):  # a first load gets a file: it reads as fast as any
@@ -115,6 +122,21 @@ def land(
     run(f"INSERT INTO {landing.sql} BY NAME FROM {landed}")
     file.unlink()
     return rows
+
+
+def _format(metadata: Metadata, landing: Landing) -> str:
+    """The options of COPY that write as DuckLake does: what was set for the table, else its schema, else the lake."""
+    table = "NULL" if landing.relation is None else str(landing.relation.id)
+    metadata.current()
+    rows = metadata.rows(
+        "ss",
+        "SELECT m.key, m.value FROM ducklake_metadata m LEFT JOIN ducklake_schema s"
+        " ON m.scope = 'schema' AND s.schema_id = m.scope_id AND s.end_snapshot IS NULL WHERE m.scope IS NULL"
+        f" OR s.schema_name = {literal(landing.schema)} OR (m.scope = 'table' AND m.scope_id = {table})"
+        " ORDER BY m.scope IS NOT NULL, m.scope = 'table'",
+    )
+    chosen = {_OPTIONS[key]: value for key, value in rows if key in _OPTIONS}  # the last of each is the nearest
+    return ", ".join(["FORMAT parquet", *(f"{option} {literal(value)}" for option, value in chosen.items())])
 
 
 def _discard(metadata: Metadata, file: Path) -> None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakehouse import errors
-from lakehouse.ingest import csvfile
+from lakehouse.ingest import signs
 
 ROWS = [
     (1, "Ann", 1.5, date(2024, 1, 31)),
@@ -401,20 +401,23 @@ def test_whole_numbers_beside_fractions_are_kept_to_the_last_digit(lake, tmp_pat
     assert [c.type for c in lake.catalog.table("t").schema] == ["BIGINT", "DOUBLE"]
 
 
+@pytest.mark.parametrize("part", [1, 2, 5, 1 << 20])
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 1 << 20])
-def test_the_signs_of_values_that_a_reader_would_cut_are_found_wherever_they_stand(tmp_path, monkeypatch, chunk):
-    """Also across two chunks; a colon in a text is no sign of a time."""
-    monkeypatch.setattr(csvfile, "_CHUNK", chunk)
+def test_the_signs_of_values_that_a_reader_would_cut_are_found_wherever_they_stand(tmp_path, monkeypatch, chunk, part):
+    """Also across two chunks, or the parts of two threads; a colon in a text is no sign of a time."""
+    monkeypatch.setattr(signs, "_CHUNK", chunk)
+    monkeypatch.setattr(signs, "_PART", part)
     file = tmp_path / "a.csv"
-    for text, signs in {
+    for text, found in {
         "n,s\n1,note: see b:c, 7: x\n": set(),
         "n,s\n1,at 10:30\n": {":"},
         "d\n2024-01-01\n": {"-"},
         "n\n1e-3\n": {".", "-"},
+        "n\n1E-3\n": {".", "-"},
         "n\n1\n2.5": {"."},
     }.items():
         file.write_text(text)
-        assert csvfile._marks([str(file)], {}) == signs, text
+        assert signs.look([str(file)]) == found, text
 
 
 def test_a_late_time_among_dates_is_seen_behind_texts_with_colons(lake, tmp_path):
