@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import closing
 from pathlib import Path
 
 from lakehouse import config, state
 from lakehouse.branch import BRANCHES_FOLDER
-from lakehouse.catalog import faults
-from lakehouse.catalog.attach import ALIAS, CATALOG_FILE, DATA_FOLDER, MARKER_FILE, Database
+from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER, MARKER_FILE, Database
 from lakehouse.catalog.lock import LOCK_FILE, WriterLock
 from lakehouse.errors import DiskFull, LakeTooNew, LakeUnusable
 from lakehouse.query import history
@@ -112,9 +110,7 @@ def create(folder: Path, settings: config.Settings) -> None:
             return
         try:
             (folder / DATA_FOLDER).mkdir(exist_ok=True)
-            with closing(Database(folder, settings)) as database, faults.translated():
-                # Smaller than what the first version of the format writes, and faster to write and to read (ADR-0XX).
-                database.root.execute(f"CALL {ALIAS}.set_option('parquet_version', 2)")
+            Database(folder, settings).close()
             with written(folder / MARKER_FILE) as temporary:
                 temporary.write_text(json.dumps({"format": FORMAT}) + "\n", "utf-8")
         except OSError as error:

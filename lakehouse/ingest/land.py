@@ -38,7 +38,7 @@ _OPTIONS = {
 }
 """Options of a lake, a schema or a table, and those of COPY; by bytes, row groups would lose the order of the rows."""
 _DICTIONARY = "12288"
-"""Different values, a tenth of a row group; to try for twice as many, as is DuckDB's own way, is mostly in vain."""
+"""Different values, a tenth of a whole row group; to try for a fifth, as is DuckDB's own way, is mostly in vain."""
 
 Columns = list[tuple[str, str]]
 
@@ -60,6 +60,8 @@ class Landing:
     """Delete what is in the table first."""
     direct: bool = True
     """Whether `columns` are all columns of the table, so that a file of ours can be added."""
+    large: bool = False
+    """Whether the rows fill whole row groups."""
 
     @property
     def only_in_files(self) -> bool:
@@ -127,7 +129,7 @@ def land(
 
 
 def _format(metadata: Metadata, landing: Landing) -> str:
-    """The options of COPY that write as DuckLake does: what was set for the table, else its schema, else the lake."""
+    """The options of COPY: what was set for the table, else for its schema, else for the lake; else ours."""
     table = "NULL" if landing.relation is None else str(landing.relation.id)
     metadata.current()
     rows = metadata.rows(
@@ -137,8 +139,9 @@ def _format(metadata: Metadata, landing: Landing) -> str:
         f" OR s.schema_name = {literal(landing.schema)} OR (m.scope = 'table' AND m.scope_id = {table})"
         " ORDER BY m.scope IS NOT NULL, m.scope = 'table'",
     )
-    chosen = {_OPTIONS[key]: value for key, value in rows if key in _OPTIONS}  # the last of each is the nearest
-    if "row_group_size" not in chosen:
+    chosen = {"parquet_version": "V2"}
+    chosen |= {_OPTIONS[key]: value for key, value in rows if key in _OPTIONS}  # the last of each is the nearest
+    if landing.large and "row_group_size" not in chosen:
         chosen["dictionary_size_limit"] = _DICTIONARY
     return ", ".join(["FORMAT parquet", *(f"{option} {literal(value)}" for option, value in chosen.items())])
 

@@ -29,6 +29,7 @@ from lakehouse.storage.base import ObjectStore
 
 __all__ = ["Ingest", "Receipt"]
 
+_LARGE = 64 << 20  # bytes of a source that fills row groups
 _CHANGES = 5  # times that a table is changed before one load
 _Attempt = Callable[[Work], Counts]
 
@@ -286,7 +287,8 @@ def _reading(source: Source, reading: Reading) -> _Attempt:
     def attempt(work: Work) -> Counts:
         with _explained(source, last=reading is source.readings[-1]):
             landing, sql = placed(work, source, reading)
-            return written(work, landing, sql, source.name)
+            large = source.size is not None and source.size >= _LARGE
+            return written(work, replace(landing, large=large), sql, source.name)
 
     return attempt
 
