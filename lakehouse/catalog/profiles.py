@@ -11,6 +11,7 @@ from typing import Any
 
 from lakehouse.catalog.names import nearest
 from lakehouse.errors import ColumnNotFound
+from lakehouse.wording import counted
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SHORT = 24  # characters of a value in the overview
@@ -118,7 +119,7 @@ class Profile:
                 f"quantiles, histograms and frequent values from a {self.method} of {self.sample:,} rows, "
                 "distinct estimated, the rest from all rows"
             )
-        count = f"{self.rows:,} row{'' if self.rows == 1 else 's'} × {len(self.columns)} columns"
+        count = f"{counted(self.rows, 'row')} × {len(self.columns)} columns"
         return f"{self.table}: {count}, snapshot {self.snapshot}; {how}; {self.elapsed:.2f} s"
 
 

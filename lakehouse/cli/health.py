@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lakehouse.cli.shared import as_json, opened, print_json
+from lakehouse.wording import counted
 
 if TYPE_CHECKING:
     from lakehouse.health.maintenance import Report
@@ -84,7 +85,7 @@ def doctor(ctx: click.Context, repair: bool, checksums: bool, verbose: bool, as_
         for line in found.repaired:
             click.echo(f"repaired: {line}")
         looked, faults, notes = len(found.findings), len(found.faults), len(found.notes)
-        click.echo(f"{found.lake}: {looked} findings, {faults} fault{'' if faults == 1 else 's'}, {notes} to note")
+        click.echo(f"{found.lake}: {looked} findings, {counted(faults, 'fault')}, {notes} to note")
     if not found.healthy:
         ctx.exit(1)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lakehouse.cli.shared import as_json, opened, pair, print_json
+from lakehouse.wording import counted
 
 if TYPE_CHECKING:
     from lakehouse.ingest.load import Receipt
@@ -20,7 +21,7 @@ def init(path: str | None) -> None:
     """Make a lake, or say that it is there."""
     with opened(path, create=True) as lake:
         tables = len(lake.catalog.tables())
-        click.echo(f"{lake.path} is ready ({tables} table{'' if tables == 1 else 's'})")
+        click.echo(f"{lake.path} is ready ({counted(tables, 'table')})")
 
 
 @click.command()
@@ -84,12 +85,12 @@ def ingest(
         print_json({field: getattr(receipt, field) for field in receipt.__slots__})
     elif receipt.duplicate:
         click.echo(
-            f"{receipt.table}: this content was loaded before ({receipt.rows:,} rows, snapshot {receipt.snapshot});"
+            f"{receipt.table}: this content was loaded before ({counted(receipt.rows, 'row')}, snapshot {receipt.snapshot});"
             " --force loads it again"
         )
     else:
         click.echo(
-            f"{receipt.table}: {receipt.rows:,} rows{_details(receipt)} in {receipt.elapsed:.2f} s,"
+            f"{receipt.table}: {counted(receipt.rows, 'row')}{_details(receipt)} in {receipt.elapsed:.2f} s,"
             f" snapshot {receipt.snapshot}"
         )
         if receipt.rejected:
@@ -109,7 +110,7 @@ def retry(path: str | None, table: str, as_json: bool) -> None:
     if as_json:
         print_json({field: getattr(receipt, field) for field in receipt.__slots__})
     else:
-        click.echo(f"{receipt.table}: {receipt.rows:,} rows loaded, {receipt.rejected:,} still rejected")
+        click.echo(f"{receipt.table}: {counted(receipt.rows, 'row')} loaded, {receipt.rejected:,} still rejected")
 
 
 def _details(receipt: Receipt) -> str:

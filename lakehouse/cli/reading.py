@@ -22,6 +22,7 @@ from lakehouse.cli.shared import (
     stream_json,
     stream_rows,
 )
+from lakehouse.wording import counted
 
 if TYPE_CHECKING:
     from lakehouse.query.sandbox.sandbox import Sandbox
@@ -69,7 +70,7 @@ def sql(
             click.echo(result.explain())
         elif output:
             written = result.to_csv(output) if output.endswith(".csv") else result.to_parquet(output)
-            click.echo(f"{len(result):,} rows in {written}")
+            click.echo(f"{counted(len(result), 'row')} in {written}")
         elif as_json:
             stream_json(result)
         else:
@@ -95,7 +96,9 @@ def _from_stranger(
         first = list(islice(rows, _SHOWN))
         print_rows(first, as_json=False, empty="no rows")
         more = next(rows, None) is not None
-        click.echo(f"{'the first ' if more else ''}{len(first):,} rows, snapshot {answer.snapshot}, in a sandbox")
+        click.echo(
+            f"{'the first ' if more else ''}{counted(len(first), 'row')}, snapshot {answer.snapshot}, in a sandbox"
+        )
 
 
 @click.command()
@@ -134,12 +137,12 @@ def show(path: str | None, table: str, at: str | None, as_json: bool) -> None:
             {"column": c.name, "type": c.type, "nullable": c.nullable, "comment": c.comment} for c in entry.schema
         ]
         snapshots = [snapshot_row(s) for s in entry.snapshots()[:10]]
-        facts = {"name": entry.full_name, "kind": entry.kind, "rows": entry.row_count, "bytes": entry.bytes}
-        comment = entry.comment
+        rows, size, comment = entry.row_count, entry.bytes, entry.comment
     if as_json:
-        print_json({**facts, "comment": comment, "columns": columns, "snapshots": snapshots})
+        facts = {"name": entry.full_name, "kind": entry.kind, "rows": rows, "bytes": size, "comment": comment}
+        print_json({**facts, "columns": columns, "snapshots": snapshots})
         return
-    click.echo(f"{facts['kind']} {facts['name']}: {facts['rows']:,} rows, {facts['bytes']:,} bytes")
+    click.echo(f"{entry.kind} {entry.full_name}: {counted(rows, 'row')}, {size:,} bytes")
     if comment:
         click.echo(comment)
     print_rows(columns, as_json=False)

@@ -31,6 +31,7 @@ from lakehouse.query.history import Query, Status
 from lakehouse.query.result import Result, Rows
 from lakehouse.query.script import Parameters
 from lakehouse.query.statements import Parser, Statement
+from lakehouse.wording import counted
 
 KEY = "Idempotency-Key"
 QUERY_ID, SNAPSHOT = "Lakehouse-Query-Id", "Lakehouse-Snapshot"
@@ -215,7 +216,9 @@ class Queries:
             return broken
         if ended.code is None:
             return broken
-        return error_of(ended.code, f"the query {query_id} ended after {ended.rows:,} rows, which were thrown away")
+        return error_of(
+            ended.code, f"the query {query_id} ended after {counted(ended.rows, 'row')}, which were thrown away"
+        )
 
     def _write(self, statement: Statement, params: Parameters, timeout: float | None) -> Result:
         body = {"sql": statement.text, "params": _values(statement, params), "timeout": timeout}

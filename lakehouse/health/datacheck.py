@@ -18,6 +18,7 @@ from lakehouse.health.findings import Book
 from lakehouse.health.inventory import Inventory, Known
 from lakehouse.health.manifest import hash_of
 from lakehouse.state import State
+from lakehouse.wording import counted
 
 _BATCH = 200  # footers read in one query
 _RESTORE = "restore it from a backup, or roll the table back to a snapshot without it"
@@ -124,7 +125,7 @@ def _files(metadata: Metadata, there: Inventory, book: Book) -> list[Known]:
         try:
             size = os.stat(file.path).st_size
         except FileNotFoundError:
-            wrong.append((f"the file is missing ({owner}, {seen}, {file.rows:,} rows)", str(file.path)))
+            wrong.append((f"the file is missing ({owner}, {seen}, {counted(file.rows, 'row')})", str(file.path)))
             continue
         except OSError as error:
             wrong.append((f"the file cannot be read: {error.strerror} ({owner}, {seen})", str(file.path)))

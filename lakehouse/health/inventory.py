@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lakehouse.catalog.metadata import Metadata
+from lakehouse.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Footprint:
     bytes: int
 
     def __str__(self) -> str:
-        return f"{self.files:,} file{'' if self.files == 1 else 's'}, {self.bytes:,} bytes"
+        return f"{counted(self.files, 'file')}, {self.bytes:,} bytes"
 
 
 @dataclass(frozen=True, slots=True)

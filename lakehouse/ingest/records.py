@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from lakehouse.errors import SourceUnreadable
 from lakehouse.ingest.csvfile import Dialect
+from lakehouse.wording import counted
 
 _DELIMITERS = ",;\t|"
 _BATCH = 20_000  # records
@@ -87,7 +88,7 @@ class Splitter:
         if len(fields) == wanted + 1 and not fields[-1]:
             fields.pop()  # a delimiter at the end of the line, which DuckDB's reader takes too
         if len(fields) != wanted:
-            return None, f"{len(fields)} field{'' if len(fields) == 1 else 's'} instead of {wanted}"
+            return None, f"{counted(len(fields), 'field')} instead of {wanted}"
         return [None if field in self._nulls else field for field in fields], None
 
     def _quoted(self, text: str) -> list[str] | None:

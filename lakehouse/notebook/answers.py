@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse.errors import LakehouseError
 from lakehouse.notebook import displays
 from lakehouse.notebook.displays import Listing
+from lakehouse.wording import counted
 
 if TYPE_CHECKING:
     from lakehouse.notebook.remote import Lake
@@ -65,7 +66,7 @@ def _search(lake: Lake, rest: Sequence[str]) -> Listing:
         for hit in hits[:_HITS]
     ]
     shown = f", the best {_HITS}" if len(hits) > _HITS else ""
-    caption = f"{displays.counted(len(hits), 'hit')} for '{text}'{shown}"
+    caption = f"{counted(len(hits), 'hit')} for '{text}'{shown}"
     return Listing(("name", "kind", "found in"), rows, caption)
 
 
@@ -93,14 +94,14 @@ def _queries(lake: Lake, rest: Sequence[str]) -> Listing:
     ]
     header = ("id", "started", "status", "elapsed", "rows", "sql", "from")
     numbers = frozenset({"id", "elapsed", "rows"})
-    return Listing(header, rows, f"{displays.counted(len(rows), 'query', 'queries')}, newest first", numbers)
+    return Listing(header, rows, f"{counted(len(rows), 'query', 'queries')}, newest first", numbers)
 
 
 def _saved(lake: Lake, rest: Sequence[str]) -> Any:
     if rest:
         return displays.Text(lake.saved.get(rest[0]).sql)
     rows = [(one.name, displays.short(one.sql), ", ".join(one.uses)) for one in lake.saved]
-    caption = f"{displays.counted(len(rows), 'saved query', 'saved queries')}; build on one with %%sql --with NAME"
+    caption = f"{counted(len(rows), 'saved query', 'saved queries')}; build on one with %%sql --with NAME"
     return Listing(("name", "sql", "with"), rows, caption)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.catalog.metadata import Snapshot
 from lakehouse.query.statements import Statement
+from lakehouse.wording import counted
 
 if TYPE_CHECKING:
     from lakehouse.notebook.remote import Lake
@@ -134,11 +135,6 @@ def _kind(value: Any) -> str:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 200 else text[:199] + "…"
-
-
-def counted(number: int, what: str, several: str | None = None) -> str:
-    """A number and what is counted, in the plural where it must be."""
-    return f"{number:,} {what if number == 1 else several or f'{what}s'}"
 
 
 def _text(value: Any) -> str:

@@ -22,6 +22,7 @@ from lakehouse.pathway.model import Found, Trace
 from lakehouse.pathway.replay import RECORDED, Replay, forget, replayed
 from lakehouse.pathway.store import Pathway
 from lakehouse.pathway.values import LOST, encoded
+from lakehouse.wording import counted
 
 if TYPE_CHECKING:
     from lakehouse.catalog.catalog import Catalog
@@ -113,7 +114,7 @@ class Recording:
         self._answers.clear()
 
     def __repr__(self) -> str:
-        many = f"{len(self._steps)} step{'' if len(self._steps) == 1 else 's'}"
+        many = counted(len(self._steps), "step")
         if self.trace is None:
             return f"<Recording '{self.question}', {many} so far>"
         concluded = f": {self._conclusion}" if self._conclusion else "; conclude it with .conclude('…')"

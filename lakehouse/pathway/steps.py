@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lakehouse.errors import LakehouseError
 from lakehouse.pathway.values import decoded, encoded
+from lakehouse.wording import counted
 
 if TYPE_CHECKING:
     import duckdb
@@ -142,7 +143,7 @@ def compare(number: int, step: Mapping[str, Any], now: Mapping[str, Any]) -> Com
     removed, added = _difference(step["first"], now["first"])
     if not removed and not added:
         return Compared(number, sql, "same", "", rows, elapsed=elapsed)
-    detail = f"{len(removed):,} rows less, {len(added):,} rows more"
+    detail = f"{counted(len(removed), 'row')} less, {counted(len(added), 'row')} more"
     return Compared(number, sql, "changed", detail, rows, _shown(removed), _shown(added), elapsed)
 
 
@@ -152,7 +153,7 @@ def _compare_large(
     rows = (step["rows"], now["rows"])
     sql = str(step["sql"])
     if rows[0] != rows[1]:
-        detail = f"{rows[0]:,} rows then, {rows[1]:,} now"
+        detail = f"{counted(rows[0], 'row')} then, {rows[1]:,} now"
         return Compared(number, sql, "changed", detail, rows, elapsed=elapsed)
     known = step.get("digest"), now.get("digest")
     if None in known:

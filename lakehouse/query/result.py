@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import pyarrow as pa
 
 from lakehouse.errors import ResultTooLarge
+from lakehouse.wording import counted
 
 if TYPE_CHECKING:
     import duckdb
@@ -292,7 +293,7 @@ class Result:
         return int(row[0]) if row else None
 
     def _receipt(self) -> str:
-        what = "done" if self.changed is None else f"{self.changed:,} row{'' if self.changed == 1 else 's'} changed"
+        what = "done" if self.changed is None else f"{counted(self.changed, 'row')} changed"
         return f"{what}, snapshot {self.snapshot}" if self.kind in ("write", "ddl", "transaction") else what
 
     def __repr__(self) -> str:
@@ -321,9 +322,9 @@ class Result:
 
     def _caption(self) -> str:
         total, shown = len(self), min(len(self), PAGE_ROWS)
-        rows = f"{total:,} row{'' if total == 1 else 's'}"
+        rows = counted(total, "row")
         first = f" (first {shown})" if shown < total else ""
-        columns = f"{len(self.columns)} column{'' if len(self.columns) == 1 else 's'}"
+        columns = counted(len(self.columns), "column")
         return f"{rows}{first} × {columns}, snapshot {self.snapshot}"
 
     def _first(self, rows: int) -> Rows:

@@ -76,10 +76,11 @@ def pids(lake) -> dict[int, str | None]:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended; waits for it a little."""
+    """Whether a process has ended, with all its threads: the first of them may be dead before; waits a little."""
     for _ in range(1200):
         try:
-            if "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:1]:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            if state == "Z" and len(os.listdir(f"/proc/{pid}/task")) == 1:
                 return True
         except OSError:
             return True

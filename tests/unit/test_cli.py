@@ -157,14 +157,14 @@ def test_a_pattern_or_folder_needs_the_name_of_the_table(run, tmp_path):
     for source in (tmp_path / "in-1" / "sales-*.csv", tmp_path / "in-1"):
         assert "name the TABLE" in run("ingest", source, code=2)
         assert "all" in run("ingest", source, "all_" + str(len(str(source))))
-    assert "sales-1: 1 rows" in run("ingest", tmp_path / "in-1" / "sales-1.csv")
+    assert "sales-1: 1 row" in run("ingest", tmp_path / "in-1" / "sales-1.csv")
 
 
 def test_a_load_of_nothing_makes_no_lake(run, tmp_path):
     assert "no file" in run("ingest", tmp_path / "nothing.csv", lake=tmp_path / "typo", code=1)
     assert not (tmp_path / "typo").exists()
     (tmp_path / "a.csv").write_text("id\n1\n")
-    assert "a: 1 rows" in run("ingest", tmp_path / "a.csv", lake=tmp_path / "new")
+    assert "a: 1 row" in run("ingest", tmp_path / "a.csv", lake=tmp_path / "new")
 
 
 def test_usage_errors_have_exit_code_2(run):

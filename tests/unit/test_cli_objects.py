@@ -45,7 +45,7 @@ def test_ingest_with_key_and_contract_then_retry(run, tmp_path):
     assert said.startswith("orders: 2 rows (2 new, 0 updated; 1 left out for a later one of the same key) in ")
     (tmp_path / "more.csv").write_text("id,v\n2,22\n3,x\n")
     said = run("ingest", tmp_path / "more.csv", "orders", "--mode", "upsert", "--key", "id", "--contract", "quarantine")
-    assert "orders: 1 rows (0 new, 1 updated; 1 rejected)" in said
+    assert "orders: 1 row (0 new, 1 updated; 1 rejected)" in said
     assert "FROM orders__rejects" in said
     assert "0 rows loaded, 1 still rejected" in run("retry", "orders")
     run("sql", "UPDATE orders__rejects SET raw = '3,30'")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from lakehouse.wording import counted
 from lakehouse_widgets.explorer import (
     Check,
     Explorer,
@@ -15,7 +16,6 @@ from lakehouse_widgets.explorer import (
     Opened,
     Words,
     buttons,
-    counted,
     cut,
     facts,
     link,

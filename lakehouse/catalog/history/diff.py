@@ -15,6 +15,7 @@ from lakehouse.catalog.history.rollback import between, count_changes, made_anew
 from lakehouse.catalog.metadata import Relation, Snapshot, Version
 from lakehouse.catalog.names import shown
 from lakehouse.errors import LakehouseError
+from lakehouse.wording import counted
 
 if TYPE_CHECKING:
     from lakehouse.catalog.catalog import Catalog
@@ -78,8 +79,8 @@ class Diff:
             ("~", "view", self.views_changed),
         ):
             lines += [f"{mark} {what} {name}" for name in names]
-        lines += [f"+ table {name}: {_counted(rows)}" for name, rows in self.added.items()]
-        lines += [f"- table {name}: {_counted(rows)}" for name, rows in self.dropped.items()]
+        lines += [f"+ table {name}: {counted(rows, 'row')}" for name, rows in self.added.items()]
+        lines += [f"- table {name}: {counted(rows, 'row')}" for name, rows in self.dropped.items()]
         for table in self.changed:
             lines += _drawn(table)
         return "\n".join(lines) if len(lines) > 1 else f"{lines[0]}: nothing differs"
@@ -215,17 +216,13 @@ def _drawn(table: TableDiff) -> list[str]:
     name = table.name if table.was is None else f"{table.was} → {table.name}"
     facts = []
     if table.rows_before != table.rows_after:
-        facts.append(f"{table.rows_before:,} → {_counted(table.rows_after)}")
-    counted = (("inserted", table.inserted), ("updated", table.updated), ("deleted", table.deleted))
-    facts += [f"{count:,} {what}" for what, count in counted if count]
+        facts.append(f"{table.rows_before:,} → {counted(table.rows_after, 'row')}")
+    counts = (("inserted", table.inserted), ("updated", table.updated), ("deleted", table.deleted))
+    facts += [f"{count:,} {what}" for what, count in counts if count]
     if table.described:
         facts.append("described or laid out anew")
     head = f"~ table {name}" + (f": {', '.join(facts)}" if facts else "")
     return [head, *(f"    {line}" for line in table.columns)]
-
-
-def _counted(rows: int) -> str:
-    return f"{rows:,} row{'' if rows == 1 else 's'}"
 
 
 def _shown(relation: Relation) -> str:
