@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lakehouse import LakehouseError
-from lakehouse.wording import counted
 from lakehouse_widgets.explorer import (
     Explorer,
     Item,
@@ -16,6 +15,7 @@ from lakehouse_widgets.explorer import (
     Opened,
     Words,
     buttons,
+    counted,
     cut,
     facts,
     place_of,

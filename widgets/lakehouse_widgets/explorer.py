@@ -297,6 +297,11 @@ def cut(value: Any) -> str:
     return shown if len(shown) <= _CELL_CHARACTERS else shown[: _CELL_CHARACTERS - 1] + "…"
 
 
+def counted(number: int, what: str) -> str:
+    """A number and what is counted."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def place_of(after: str | None) -> int:
     """The place that a page begins at, where pages are counted.
 

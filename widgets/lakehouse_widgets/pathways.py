@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lakehouse.wording import counted
 from lakehouse_widgets.explorer import (
     Check,
     Explorer,
@@ -15,6 +14,7 @@ from lakehouse_widgets.explorer import (
     Opened,
     Words,
     buttons,
+    counted,
     cut,
     facts,
     link,
@@ -201,7 +201,7 @@ def _came(step: Mapping[str, Any]) -> str:
     if isinstance(error, dict):
         return f"failed: {error.get('message', error.get('code', ''))}"
     if type(rows) is int:
-        return counted(rows, "row")
+        return f"{rows:,} row{'' if rows == 1 else 's'}"
     return f"{changed:,} changed" if type(changed) is int else ""
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lakehouse.wording import counted
 from lakehouse_widgets.explorer import (
     Check,
     Explorer,
@@ -16,6 +15,7 @@ from lakehouse_widgets.explorer import (
     Opened,
     Words,
     buttons,
+    counted,
     cut,
     facts,
     link,
