@@ -13,12 +13,11 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lakehouse.catalog import copying
 from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER, MARKER_FILE, Database
 from lakehouse.catalog.history.definition import Definitions, changed_ids
 from lakehouse.catalog.history.past import attached
@@ -202,15 +201,11 @@ class Branch:
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         try:
             with origin.catalog.writer.plain():
-                # In a process of its own: closing the catalog's file in this one would drop SQLite's locks on it.
-                files = [origin.path / f"{CATALOG_FILE}{suffix}" for suffix in ("", "-wal")]
-                found = [str(file) for file in files if file.exists()]
-                subprocess.run(["cp", "--", *found, str(self.path)], check=True, capture_output=True)
+                files = [name for name in (CATALOG_FILE, STATE_FILE) if (origin.path / name).exists()]
+                copying.copy(*((origin.path / name, self.path / name) for name in files))
                 shutil.copytree(origin.path / DATA_FOLDER, self.path / DATA_FOLDER, copy_function=_link)
-            if (origin.path / STATE_FILE).exists():
-                _copy_state(origin.path / STATE_FILE, self.path / STATE_FILE)
             shutil.copyfile(origin.path / MARKER_FILE, self.path / MARKER_FILE)
-        except (OSError, shutil.Error, subprocess.CalledProcessError) as error:
+        except (OSError, shutil.Error) as error:
             raise DiskFull(f"the branch {self.name} could not be made: {error}") from None
         self._lake = self._opened(self.path)
         self.base = self._lake.catalog.metadata.current()
@@ -291,13 +286,6 @@ def _without_deleted(anew: dict[str, int], made: list[Snapshot], made_anew: dict
     changes = {change for snapshot in made for change in snapshot.changes.split(",")}
     deleted = {old for id, old in names.items() if {f"deleted_from_table:{id}", f"inlined_delete:{id}"} & changes}
     return {name: id for name, id in anew.items() if id not in deleted}
-
-
-def _copy_state(source: Path, target: Path) -> None:
-    import sqlite3  # the state file is opened by this SQLite alone
-
-    with closing(sqlite3.connect(source)) as here, closing(sqlite3.connect(target)) as there:
-        here.backup(there)
 
 
 def _link(source: str, target: str) -> str:

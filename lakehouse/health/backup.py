@@ -4,17 +4,12 @@ The writer lock is held only while the catalog and the state file are copied. Da
 copied afterwards; what the catalog's copy names cannot be deleted meanwhile, as cleaning waits (`guard.py`). An
 object is copied whole as it is when its turn comes.
 
-The catalog is copied by a process of its own: only DuckDB's SQLite may open it in this one (ADR-008), and closing it
-here would drop that one's locks. Nobody can commit meanwhile, and the read that this process has open (ADR-017) keeps
-SQLite from clearing its log. DuckDB then opens the copy, which writes the log into it, and checks it.
+Catalog and state file are copied as SQLite shows them (`catalog/copying.py`). DuckDB then opens the catalog's copy and
+checks it.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import subprocess
-import sys
 import time
 import tomllib
 from contextlib import closing
@@ -26,7 +21,7 @@ from typing import Any, get_type_hints
 import duckdb
 
 from lakehouse import __version__, config, state
-from lakehouse.catalog import extensions, faults
+from lakehouse.catalog import copying, extensions, faults
 from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER, MARKER_FILE, Database
 from lakehouse.catalog.catalog import Catalog
 from lakehouse.catalog.inlining import UNFINISHED_FILE
@@ -41,19 +36,6 @@ from lakehouse.health.manifest import FORMAT, INCOMING, Entry, Manifest, Place
 from lakehouse.storage.faults import translated
 from lakehouse.storage.local import LocalStore
 
-_COPY = """
-import shutil, sys
-try:
-    for source, target in zip(sys.argv[1::2], sys.argv[2::2]):
-        try:
-            shutil.copyfile(source, target)
-        except FileNotFoundError:
-            if source.endswith("-wal"):
-                continue
-            raise
-except OSError as error:
-    sys.exit(error.errno)
-"""
 _HELD = (CATALOG_FILE, state.FILE_NAME, config.FILE_NAME, MARKER_FILE, LOCK_FILE)
 _TRIES = 3
 _RECORDED = 64  # hashes written down at once
@@ -156,74 +138,21 @@ class Backup:
 
     def _catalog_and_state(self) -> tuple[int, list[Known], list[Entry]]:
         """The newest snapshot, the files it and the older ones need, and the copies of catalog and state file."""
-        incoming = self._place.folder / INCOMING
-        copy = incoming / CATALOG_FILE
+        lake, incoming = self._database.folder, self._place.folder / INCOMING
         for left in range(_TRIES, 0, -1):
+            for old in (*incoming.glob(f"{CATALOG_FILE}*"), *incoming.glob(f"{state.FILE_NAME}*")):
+                old.unlink()
             with self._catalog.writer.plain():
                 metadata = self._catalog.metadata
                 snapshot = metadata.current()
                 known = inventory.take(metadata, self._database.data).known
-                before = self._stats()
-                self._copy_catalog(copy)
-                kept_state = self._copy_state(incoming / state.FILE_NAME)
-                same = self._stats() == before
-            if same and _whole(copy, snapshot):
+                names = [name for name in (CATALOG_FILE, state.FILE_NAME) if (lake / name).exists()]
+                copying.copy(*((lake / name, incoming / name) for name in names))
+            if _whole(incoming / CATALOG_FILE, snapshot):
                 break
             if left == 1:  # somebody writes without asking for the lock, or the catalog is damaged
                 raise LakeUnusable("the catalog could not be copied whole", hint="lakehouse doctor looks at it")
-        entries = [self._add(CATALOG_FILE, copy)]
-        if kept_state:
-            entries.append(self._add(state.FILE_NAME, incoming / state.FILE_NAME))
-        return snapshot, known, entries
-
-    def _stats(self) -> list[tuple[int, int]]:
-        path = self._database.folder / CATALOG_FILE
-        found = []
-        for name in (str(path), f"{path}-wal"):
-            try:
-                stat = os.stat(name)
-                found.append((stat.st_mtime_ns, stat.st_size))
-            except FileNotFoundError:
-                found.append((0, 0))
-        return found
-
-    def _copy_catalog(self, target: Path) -> None:
-        source = self._database.folder / CATALOG_FILE
-        for old in target.parent.glob(f"{target.name}*"):
-            old.unlink()
-        pairs = [str(source), str(target), f"{source}-wal", f"{target}-wal"]
-        done = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", _COPY, *pairs],
-            check=False,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-        )
-        if done.returncode in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise DiskFull(
-                f"the disk is full: the catalog could not be copied to {target.parent}", hint="free some space"
-            )
-        if done.returncode != 0:
-            reason = os.strerror(done.returncode) if done.returncode > 0 else f"signal {-done.returncode}"
-            raise LakeUnusable(f"the catalog could not be copied to {target.parent}: {reason}")
-
-    def _copy_state(self, target: Path) -> bool:
-        """Copy the state file by SQLite's own means; False when there is none yet."""
-        import sqlite3
-
-        source = self._database.folder / state.FILE_NAME
-        if not source.exists():
-            return False
-        target.unlink(missing_ok=True)
-        try:
-            with closing(sqlite3.connect(source, timeout=30)) as here, closing(sqlite3.connect(target)) as there:
-                here.backup(there)
-        except sqlite3.OperationalError as error:
-            if "full" in str(error) or "disk I/O" in str(error):
-                raise DiskFull(f"the disk is full: {source.name} could not be copied to {target.parent}") from None
-            raise LakeUnusable(f"{source} could not be copied: {error}", hint="lakehouse doctor looks at it") from None
-        except sqlite3.DatabaseError as error:
-            raise LakeUnusable(f"{source} is damaged: {error}", hint="lakehouse doctor looks at it") from None
-        return True
+        return snapshot, known, [self._add(name, incoming / name) for name in names]
 
     def _data(self, known: list[Known], before: Manifest | None) -> list[Entry]:
         """The data files: what is there from before is not read again."""
@@ -322,7 +251,7 @@ def without_secrets(text: str) -> str | None:
 
 
 def _whole(catalog: Path, snapshot: int) -> bool:
-    """Whether DuckDB's SQLite finds a copied catalog sound and up to a snapshot; its log is written into it."""
+    """Whether DuckDB's SQLite finds a copied catalog sound and up to a snapshot."""
     try:
         with closing(extensions.connect({"threads": 1})) as connection:
             connection.execute(f"ATTACH {literal(str(catalog))} AS copy (TYPE sqlite)")
@@ -334,11 +263,7 @@ def _whole(catalog: Path, snapshot: int) -> bool:
         if isinstance(fault, DiskFull):
             raise fault from error
         return False
-    return found == [("ok",)] and newest is not None and int(newest[0]) == snapshot and not _log(catalog).exists()
-
-
-def _log(catalog: Path) -> Path:
-    return catalog.with_name(f"{catalog.name}-wal")
+    return found == [("ok",)] and newest is not None and int(newest[0]) == snapshot
 
 
 def _definitions(lake: Path) -> list[Path]:

@@ -95,6 +95,21 @@ def test_a_backup_to_a_full_disk(disk, tmp_path, how):  # noqa: F811
         assert not (place / "backup.json").exists()
 
 
+def test_a_branch_of_a_full_lake(disk):  # noqa: F811
+    with lakehouse.open(disk.folder / "lake") as lake:
+        fill(lake)
+        before = content(lake)
+        with disk.full():
+            error = failed(lambda: lake.branch("work").__enter__())
+            assert isinstance(error, DiskFull), error
+        assert content(lake) == before
+        with lake.branch("work") as branch:
+            branch.sql("DELETE FROM t")
+            branch.publish()
+        assert lake.catalog.table("t").row_count == 0
+        assert broken(lake) == []
+
+
 def test_restoring_to_a_full_disk_leaves_nothing(disk, tmp_path):  # noqa: F811
     with lakehouse.open(tmp_path / "lake") as lake:
         lake.sql(

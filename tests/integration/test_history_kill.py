@@ -1,6 +1,9 @@
 """`kill -9` in the middle of a rollback or of publishing a branch: all of it or nothing; branches of several processes."""
 
+import os
 import random
+import subprocess
+import sys
 import time
 
 import pytest
@@ -85,6 +88,55 @@ def test_kill_while_publishing(lake, child, states):
             with after.branch("work") as again:  # the leftover is no hindrance, and is gone afterwards
                 assert again.sql(STATE).fetchall()[0] == found
             assert leftovers.branches(lake.path, dry_run=True) == []
+
+
+# SQLite makes a commit visible by two equal copies of 48 bytes at the head of the log's index (sqlite.org/walformat,
+# 2.1). A process of its own reads and writes them: closing the file here would drop the locks on it.
+HEAD = 96
+READ = f"import sys; sys.stdout.buffer.write(open(sys.argv[1], 'rb').read({HEAD}))"
+WRITE = "import sys; open(sys.argv[1], 'r+b').write(sys.stdin.buffer.read())"
+
+
+@pytest.fixture
+def unseen(lake, child):
+    """A writer was killed when its commit was in the write-ahead log, and not yet in the index of that log."""
+    lake.sql("CREATE TABLE t AS SELECT range AS i FROM range(1000)")
+    index = str(lake.path / "catalog.sqlite-shm")
+    head = subprocess.run([sys.executable, "-c", READ, index], check=True, capture_output=True).stdout
+    assert len(head) == HEAD
+    assert head[:48] == head[48:]
+    writer = child(
+        OPEN + "say({'done': lake.sql('INSERT INTO t VALUES (1)').snapshot})\nsys.stdin.readline()", lake.path
+    )
+    assert writer.hear() == {"ready": 1}
+    writer.go()
+    made = writer.hear()["done"]
+    writer.kill()
+    assert lake.catalog.current_snapshot().id == made
+    subprocess.run([sys.executable, "-c", WRITE, index], input=head, check=True)
+    os.utime(lake.path / "catalog.sqlite-wal")  # this process has seen the commit, and looks again
+    assert lake.catalog.current_snapshot().id == made - 1
+    return lake
+
+
+def test_a_branch_begins_from_what_the_lake_shows(unseen):
+    shown = unseen.catalog.current_snapshot().id
+    with unseen.branch("work") as branch:
+        assert branch.base == shown
+        assert branch.sql("SELECT count(*) FROM t").fetchall() == [(1000,)]
+        branch.sql("INSERT INTO t VALUES (2)")
+        assert branch.publish() == shown + 1
+    assert unseen.sql("SELECT count(*), count_if(i = 1), count_if(i = 2) FROM t").fetchall() == [(1001, 1, 2)]
+    assert unseen.doctor().healthy
+
+
+def test_a_backup_has_what_the_lake_shows(unseen, tmp_path):
+    report = unseen.backup(tmp_path / "backup")
+    assert report.snapshot == unseen.catalog.current_snapshot().id
+    lakehouse.restore(tmp_path / "backup", tmp_path / "again")
+    with lakehouse.open(tmp_path / "again") as again:
+        assert again.catalog.current_snapshot().id == report.snapshot
+        assert again.sql("SELECT count(*) FROM t").fetchall() == [(1000,)]
 
 
 def test_branches_of_several_processes(lake, child, states):
