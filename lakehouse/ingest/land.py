@@ -37,6 +37,8 @@ _OPTIONS = {
     "parquet_version": "parquet_version",
 }
 """Options of a lake, a schema or a table, and those of COPY; by bytes, row groups would lose the order of the rows."""
+_SPLIT = ("FLOAT", "DOUBLE")
+"""The second version writes them as `BYTE_STREAM_SPLIT`, which Spark reads from 4.3 on only."""
 _DICTIONARY = "12288"
 """Different values, a tenth of a whole row group; to try for a fifth, as is DuckDB's own way, is mostly in vain."""
 
@@ -139,7 +141,8 @@ def _format(metadata: Metadata, landing: Landing) -> str:
         f" OR s.schema_name = {literal(landing.schema)} OR (m.scope = 'table' AND m.scope_id = {table})"
         " ORDER BY m.scope IS NOT NULL, m.scope = 'table'",
     )
-    chosen = {"parquet_version": "V2"}
+    split = any(kind in _SPLIT for _, kind in landing.columns)
+    chosen = {} if split else {"parquet_version": "V2"}
     chosen |= {_OPTIONS[key]: value for key, value in rows if key in _OPTIONS}  # the last of each is the nearest
     if landing.large and "row_group_size" not in chosen:
         chosen["dictionary_size_limit"] = _DICTIONARY

@@ -25,6 +25,18 @@ def test_a_load_writes_the_second_version(lake, numbers):
     assert _written(lake, "loaded")[0] >= {"DELTA_BINARY_PACKED", "DELTA_LENGTH_BYTE_ARRAY"}
 
 
+@pytest.mark.parametrize("kind", ["FLOAT", "DOUBLE"])
+def test_fractions_are_written_as_every_spark_reads_them(lake, tmp_path, kind):
+    """Spark reads BYTE_STREAM_SPLIT, the second version's way, from 4.3 on only."""
+    file = tmp_path / "fractions.csv"
+    file.write_text("n,x\n" + "".join(f"{i},{i / 7}\n" for i in range(20_000)))
+    lake.ingest(file, "t", options={"types": {"x": kind}})
+    assert _written(lake, "t")[0] <= {"PLAIN", "RLE", "PLAIN_DICTIONARY", "RLE_DICTIONARY"}
+    lake.sql("CALL lake.set_option('parquet_version', 2)")
+    lake.ingest(file, "t", mode="replace", force=True)
+    assert "BYTE_STREAM_SPLIT" in _written(lake, "t")[0]
+
+
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 40])
 def test_a_few_rows_of_lists_of_texts_are_written(lake, rows):
     """DuckDB cannot write all of them in the second version."""
