@@ -62,9 +62,7 @@ class Branch:
                 f"{name!r} cannot be the name of a branch", hint="letters, digits, - and _, 63 at most, such as staging"
             )
         if lake.read_only:
-            raise LakeReadOnly(
-                f"the lake {lake.path} is open for reading only", hint="open it without at= and read_only= to write"
-            )
+            raise LakeReadOnly(f"the lake {lake.path} is open for reading only")
         self._origin = lake
         self._database = database
         self._opened = opened

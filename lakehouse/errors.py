@@ -205,10 +205,15 @@ class LakeTooNew(LakeError):
 
 
 class LakeReadOnly(LakeError):
-    """A write on a lake opened read-only or pinned to a snapshot."""
+    """A write on a lake opened read-only or pinned to a snapshot, or in a folder that may not be written."""
 
     code = "lake_read_only"
     status = 403
+
+    def __init__(self, message: str = "the lake is open for reading only", *, hint: str | None = None) -> None:
+        super().__init__(
+            message, hint=hint or "open it without at= and read_only=, and where its folder may be written"
+        )
 
 
 class LakeClosed(LakeError):

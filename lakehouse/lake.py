@@ -127,7 +127,7 @@ class Lakehouse:
         self.pathway = Recorder(path / PATHWAY_FOLDER, self)
         self.workflows = Workflows(self, path / WORKFLOWS_FOLDER, f"{__name__}:{open.__name__}")
         self._traces = TraceTable(self.pathway, self._database, metadata)
-        self._strangers = Pool(path, settings, read_only=self.read_only)
+        self._strangers = Pool(path, settings, self._database.temp, read_only=self.read_only)
         self._kept: OrderedDict[int, Lakehouse] = OrderedDict()
         self._children: weakref.WeakSet[Lakehouse] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -347,12 +347,14 @@ def open(
         at: pin the whole lake to this snapshot id, tagged snapshot or time; it is then read-only. None: the
             snapshot in `$LAKEHOUSE_SNAPSHOT` for the lake of `$LAKEHOUSE_PATH`, else the newest at any time.
         read_only: open without the right to write; the lake must exist. So it is too for the lake of
-            `$LAKEHOUSE_PATH` where `$LAKEHOUSE_READ_ONLY` is set.
+            `$LAKEHOUSE_PATH` where `$LAKEHOUSE_READ_ONLY` is set, and for a folder that this user may not write.
+            Of such a folder only what is committed while somebody has the lake open is seen at once; otherwise
+            it is read as it was when it was opened here.
         settings: values by section and key that win over `lakehouse.toml` and the environment,
             such as `{"query": {"max_rows": 1000}}`.
 
     Raises:
-        LakeUnusable: the path is a file, cannot be written, or is a folder of other things.
+        LakeUnusable: the path is a file, cannot be made, or is a folder of other things.
         LakeTooNew: a newer version wrote it.
         ConfigError: a setting is unknown or has the wrong type.
         SnapshotNotFound: there is no snapshot `at`.
@@ -366,6 +368,7 @@ def open(
         if read_only or at is not None:
             raise LakeUnusable(f"there is no lake at {folder}", hint="create it with lakehouse init, or by opening it")
         create(folder, effective)
+    read_only = read_only or not os.access(folder, os.W_OK)
     if at is None:
         return Lakehouse(folder, effective, read_only=read_only, version=None)
     with Lakehouse(folder, effective, read_only=True, version=None) as newest:

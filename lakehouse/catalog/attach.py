@@ -7,7 +7,9 @@ write-ahead log (https://sqlite.org/howtocorrupt.html, 2.2.1).
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from typing import Any
 
 import duckdb
 
-from lakehouse.catalog import extensions, faults
+from lakehouse.catalog import copying, extensions, faults
 from lakehouse.catalog.names import literal
 from lakehouse.config import Settings, parse_size
 from lakehouse.errors import LakeClosed, LakehouseError, LakeTooNew, LakeUnusable
@@ -27,11 +29,26 @@ METADATA = f"__ducklake_metadata_{ALIAS}"
 MARKER_FILE = "lake.json"
 CATALOG_FILE = "catalog.sqlite"
 DATA_FOLDER = "data"
+_NO_LOG = ("unable to open database file", "attempt to write a readonly database")  # SQLite's words
+_TRIES = 3
 _VERSIONS = re.compile(r"catalog version is ([\d.]+).*?requires version ([\d.]+)", re.S)
 
 
 def _number(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.strip(".").split("."))
+
+
+def _temporary(folder: str | None) -> tempfile.TemporaryDirectory[str]:
+    """A folder that goes when it is not used any more."""
+    try:
+        if folder is not None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix="lakehouse-", dir=folder)
+    except OSError as error:
+        raise LakeUnusable(
+            f"the lake's folder cannot be written, nor one for temporary files be made: {error}",
+            hint="storage.temp_directory names a folder for them",
+        ) from None
 
 
 class Database:
@@ -58,7 +75,11 @@ class Database:
         self.data = folder / DATA_FOLDER
         self.read_only = read_only or version is not None
         self.version = version
-        self.temp = Path(settings.storage.temp_directory or folder / "tmp")
+        self.catalog = folder / CATALOG_FILE
+        given = settings.storage.temp_directory
+        # Who may not write in the folder reads nevertheless: what would be there has a place of its own.
+        self._place = None if os.access(folder, os.W_OK) else _temporary(given)
+        self.temp = Path(given or Path(self._place.name if self._place else folder) / "tmp")
         self.max_temp_size = parse_size(settings.storage.max_temp_size)
         self._local = threading.local()
         self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
@@ -88,10 +109,28 @@ class Database:
         try:
             self._attach()
         except BaseException:
-            self.root.close()
+            self._close()
             raise
 
     def _attach(self) -> None:
+        """Attach the lake; where nobody has it open and SQLite may not make its log, a copy of the catalog.
+
+        What is committed by others does not come to the copy.
+        """
+        for _ in range(_TRIES):
+            try:
+                return self._attach_catalog()
+            except LakeUnusable as error:
+                if self._place is None or not any(text in error.message for text in _NO_LOG):
+                    raise
+                fault = error
+            copied = copying.copy_closed(self.folder / CATALOG_FILE, Path(self._place.name) / CATALOG_FILE)
+            if copied is not None:
+                self.catalog = copied
+                return self._attach_catalog()
+        raise fault
+
+    def _attach_catalog(self) -> None:
         options = [
             f"DATA_PATH {literal(f'{self.data}/')}",
             "OVERRIDE_DATA_PATH true",  # the folder may have been moved since
@@ -102,7 +141,7 @@ class Database:
             options.append(f"SNAPSHOT_VERSION {self.version}")
         elif self.read_only:
             options.append("READ_ONLY")
-        target = literal(f"ducklake:sqlite:{self.folder / CATALOG_FILE}")
+        target = literal(f"ducklake:sqlite:{self.catalog}")
         try:
             self.root.execute(f"ATTACH {target} AS {ALIAS} ({', '.join(options)})")
         except duckdb.Error as error:
@@ -214,4 +253,9 @@ class Database:
             except duckdb.Error:
                 continue  # closed before
             cursor.close()
+        self._close()
+
+    def _close(self) -> None:
         self.root.close()
+        if self._place is not None:
+            self._place.cleanup()

@@ -8,6 +8,7 @@ recovers it, and has a snapshot that the lake never had.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,30 @@ for source, target in zip(sys.argv[1::2], sys.argv[2::2]):
         sys.exit(1)
 """
 _FULL = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_TRUNCATE")  # the last two: a quota, a limit on file sizes
+
+
+def copy_closed(source: Path, target: Path) -> Path | None:
+    """Copy a SQLite file that no process has open, with the log that a killed one left; None when one has it open.
+
+    For who may not write in its folder: SQLite's own means need to. Others' files only: closing one that this process
+    has open would drop SQLite's locks on it.
+    """
+    log, index = (Path(f"{source}{suffix}") for suffix in ("-wal", "-shm"))
+    before = _stats(source, log)
+    try:
+        shutil.copyfile(source, target)
+        if log.exists():
+            shutil.copyfile(log, f"{target}-wal")
+    except (FileNotFoundError, PermissionError):
+        return None
+    except OSError as error:
+        raise LakeUnusable(f"{source} could not be copied to {target.parent}: {error.strerror}") from None
+    return None if index.exists() or _stats(source, log) != before else target
+
+
+def _stats(*files: Path) -> list[tuple[int, int, int]]:
+    found = [file.stat() for file in files if file.exists()]
+    return [(stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in found]
 
 
 def copy(*files: tuple[Path, Path]) -> None:

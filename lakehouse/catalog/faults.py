@@ -91,9 +91,7 @@ def translate(error: Exception) -> errors.LakehouseError:
     if isinstance(error, duckdb.InterruptException):
         return errors.QueryCancelled("the query was stopped")
     if "read-only" in text.lower() or "read only" in text.lower():
-        return errors.LakeReadOnly(
-            "the lake is open for reading only", hint="open it without at= and read_only= to write"
-        )
+        return errors.LakeReadOnly()
     if "already exists" in text:
         return errors.AlreadyExists(first_line(text), hint="drop it first, or use CREATE OR REPLACE / IF NOT EXISTS")
     if isinstance(error, duckdb.TransactionException) and "conflict" in text.lower():

@@ -104,9 +104,7 @@ class Writer:
         if self._database.read_only:
             pinned = self._database.version
             what = "open for reading only" if pinned is None else f"pinned to snapshot {pinned}"
-            raise LakeReadOnly(
-                f"the lake {self._database.folder} is {what}", hint="open it without at= and read_only= to write"
-            )
+            raise LakeReadOnly(f"the lake {self._database.folder} is {what}")
         connection = self._database.connection()
         if (outer := self.active) is not None:
             if not join:

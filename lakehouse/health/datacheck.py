@@ -67,9 +67,14 @@ def hashes(database: Database, there: Inventory, state: State, book: Book) -> No
             )
     bad = {where for _, where in wrong}
     book.faults(wrong, _RESTORE)
-    checksums.record(state, fresh)
+    ours = os.access(state.path.parent, os.W_OK)
+    if ours:
+        checksums.record(state, fresh)
     compared = len([f for f in there.known if str(f.path) not in bad]) - len(fresh)
-    book.ok(f"{compared} hashes as they were, {len(fresh)} written down for the next time", "data files")
+    book.ok(
+        f"{compared} hashes as they were, {len(fresh)} {'written down for the next time' if ours else 'not known before'}",
+        "data files",
+    )
 
 
 def _integrity(metadata: Metadata, book: Book) -> None:

@@ -203,7 +203,7 @@ class Maintenance:
 
     def _check(self, what: str) -> None:
         if self._database.read_only:
-            raise LakeReadOnly(f"{what} needs a lake that can be written", hint="open it without at= and read_only=")
+            raise LakeReadOnly(f"{what} needs a lake that can be written")
         if self._catalog.writer.active is not None:
             raise QueryError(f"{what} cannot be part of a transaction", hint="run it before or after")
 

@@ -284,7 +284,7 @@ class Observer:
             JournalError, DiskFull: it could not be written; the old one stays.
         """
         if self._read_only:
-            raise LakeReadOnly("the lake is open for reading only", hint="open it without at= and read_only= to write")
+            raise LakeReadOnly
         age = keep if isinstance(keep, timedelta) else parse_age(keep or self.settings.keep)
         if not self.journal.path.exists():
             return Compaction(0, 0, 0)
@@ -348,7 +348,7 @@ class Observer:
             return None, datetime.now(UTC), None
         try:
             if self._read_only:
-                raise LakeReadOnly("the lake is open for reading only", hint="open it without at= and read_only=")
+                raise LakeReadOnly
             with self.journal.writing() as writing:
                 return writing.append(*map(msgspec.Raw, texts)).seq, writing.time, None
         except Exception as error:

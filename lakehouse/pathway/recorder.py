@@ -158,7 +158,7 @@ class Recorder(Pathway):
         if not question.strip():
             raise TraceInvalid(f"a question is a text, not {question!r}")
         if self._read_only:
-            raise LakeReadOnly("the lake is open for reading only", hint="open it without at= and read_only= to write")
+            raise LakeReadOnly
         if self.recording is not None:
             raise QueryError("a recording is under way already", hint=f"end the one of '{self.recording.question}'")
         recording = self._local.recording = Recording(self, question.strip(), tags, {**_place(), **(scope or {})})
@@ -217,7 +217,7 @@ class Recorder(Pathway):
         if not isinstance(kept, list) or not all(isinstance(step, Mapping) and "sql" in step for step in kept):
             raise TraceInvalid(f"trace {uid} is no recorded analysis", hint="lake.pathway.record(…) makes one")
         if self._read_only:
-            raise LakeReadOnly("the lake is open for reading only", hint="open it without at= and read_only= to write")
+            raise LakeReadOnly
         with ExitStack() as stack:
             run, when = self._lake.sql, at
             if at is None or any(step.get("kind", "read") != "read" for step in kept):

@@ -295,7 +295,7 @@ class Pathway(Memory):
             Its bytes before and after.
         """
         if self._read_only:
-            raise LakeReadOnly("the lake is open for reading only", hint="open it without at= and read_only= to write")
+            raise LakeReadOnly
         before = self.stats().bytes
         self.journal.compact(transfer.compacted)
         return before, self.stats().bytes
@@ -303,7 +303,7 @@ class Pathway(Memory):
     def _writing(self) -> Holding:
         """Nobody else changes the memory meanwhile."""
         if self._read_only:
-            raise LakeReadOnly("the lake is open for reading only", hint="open it without at= and read_only= to write")
+            raise LakeReadOnly
         return self.journal.writing()
 
     @property

@@ -167,9 +167,7 @@ class Saved:
 
     def _check_writable(self) -> None:
         if self._read_only:
-            raise LakeReadOnly(
-                "the lake is open for reading only", hint="open it without at= and read_only= to save queries"
-            )
+            raise LakeReadOnly
 
     def _one_select(self, sql: str) -> str:
         statement = self._one(sql, "a saved query is one SELECT")

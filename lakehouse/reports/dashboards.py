@@ -174,7 +174,7 @@ class Dashboards:
 
     def _writable(self) -> None:
         if self._read_only:
-            raise LakeReadOnly("the lake was opened for reading only", hint="open it without read_only=True")
+            raise LakeReadOnly
 
 
 def _hash(content: bytes) -> str:

@@ -247,7 +247,7 @@ class Reports:
     ) -> _Prepared:
         """A run with everything checked that can be before it begins."""
         if self._read_only:
-            raise LakeReadOnly("a run of a report cannot be kept in a read-only lake", hint="open it for writing")
+            raise LakeReadOnly("a run of a report cannot be kept in a read-only lake")
         check_formats(formats)
         notebook = self._shelf.notebook(name)
         report = self._shelf.report(name, notebook)

@@ -103,4 +103,4 @@ class ReadOnlyStore(_Front):
         self._refuse()
 
     def _refuse(self) -> NoReturn:
-        raise LakeReadOnly("the lake is open for reading only", hint="open it without at= and read_only= to write")
+        raise LakeReadOnly

@@ -327,7 +327,7 @@ class Workflows:
 
     def _writable(self) -> None:
         if self._lake.read_only:
-            raise LakeReadOnly("the lake is open for reading only", hint="open it without at= and read_only=")
+            raise LakeReadOnly
 
     @contextmanager
     def _begun(

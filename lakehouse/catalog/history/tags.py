@@ -121,10 +121,7 @@ class Tags:
 
     def _check(self, what: str) -> None:
         if self._database.read_only:
-            raise LakeReadOnly(
-                f"the lake {self._database.folder} is open for reading only",
-                hint="open it without at= and read_only= to write",
-            )
+            raise LakeReadOnly(f"the lake {self._database.folder} is open for reading only")
         if self._writer.active is not None:
             raise QueryError(
                 f"{what} at once, and would stay when the transaction is undone",

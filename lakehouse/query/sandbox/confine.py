@@ -140,17 +140,21 @@ def _limit(policy: Policy) -> None:
 
 def _drop_capabilities(libc: ctypes.CDLL) -> None:
     """All of root's powers but that over the modes of files; nobody else has any."""
-    kept = 1 << _DAC_OVERRIDE if os.geteuid() == 0 else 0
+    header, held = struct.pack("=Ii", _CAPABILITIES_3, 0), ctypes.create_string_buffer(24)
+    _checked(libc.capget(header, held), "capget")
+    # In a container root may have lost it.
+    kept = struct.unpack("=6I", held)[1] & (1 << _DAC_OVERRIDE) if os.geteuid() == 0 else 0
     for number in range(64):
         if not kept & (1 << number):
             libc.prctl(_CAPBSET_DROP, number, 0, 0, 0)  # EPERM for who has none, EINVAL past the last
-    header, data = struct.pack("=Ii", _CAPABILITIES_3, 0), struct.pack("=6I", kept, kept, 0, 0, 0, 0)
-    if libc.capset(header, data) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"capset: {os.strerror(code)}")
+    _checked(libc.capset(header, struct.pack("=6I", kept, kept, 0, 0, 0, 0)), "capset")
 
 
 def _prctl(libc: ctypes.CDLL, option: int, value: int) -> None:
-    if libc.prctl(option, value, 0, 0, 0) != 0:
+    _checked(libc.prctl(option, value, 0, 0, 0), f"prctl({option})")
+
+
+def _checked(result: int, call: str) -> None:
+    if result != 0:
         code = ctypes.get_errno()
-        raise OSError(code, f"prctl({option}): {os.strerror(code)}")
+        raise OSError(code, f"{call}: {os.strerror(code)}")

@@ -45,17 +45,18 @@ class Pool:
     Args:
         folder: the lake folder; the lake must be open in this process, for as long as the pool is.
         settings: its effective settings.
+        temp: where each worker gets a folder.
         read_only: whether statements that change the lake are refused.
         entry: the module whose `main` a worker runs.
     """
 
-    def __init__(self, folder: Path, settings: Settings, *, read_only: bool, entry: str = ENTRY) -> None:
+    def __init__(self, folder: Path, settings: Settings, temp: Path, *, read_only: bool, entry: str = ENTRY) -> None:
         self.protection: Protection = protection(settings.query.sandbox)
         self._folder = folder
         self._settings = settings
         self._read_only = read_only
         self._entry = entry
-        self._temp = Path(settings.storage.temp_directory or folder / "tmp")
+        self._temp = temp
         self.running: weakref.WeakValueDictionary[tuple[str, str], Answer] = weakref.WeakValueDictionary()
         """The answers under way by their principal and query id."""
         self.waiting: set[tuple[str, str]] = set()
@@ -90,7 +91,7 @@ class Pool:
                 hint="run it on Linux 6.2 or later with Landlock",
             )
         if write and self._read_only:
-            raise LakeReadOnly("the lake is open for reading only", hint="open it without at= and read_only= to write")
+            raise LakeReadOnly
         deadline = time.monotonic() + (_PATIENCE if timeout is None else timeout)
         with self._changed:
             while True:
