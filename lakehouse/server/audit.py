@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from lakehouse.errors import JournalError
 from lakehouse.journal import Journal
 from lakehouse.records import Entry
 
@@ -26,9 +27,16 @@ class Audit:
         self._journal = Journal(folder / FILE)
 
     def note(self, **facts: Any) -> None:
-        """Append a write, durably: it stands there before its answer goes out."""
+        """Append a write, durably: it stands there before its answer goes out.
+
+        Raises:
+            JournalError, DiskFull: it could not be written.
+        """
         if self._folder.is_dir():
-            self._journal.path.parent.mkdir(exist_ok=True)
+            try:
+                self._journal.path.parent.mkdir(exist_ok=True)
+            except OSError as error:
+                raise JournalError(f"{self._journal.path.parent} cannot be made: {error.strerror}") from None
             self._journal.append(facts)
 
     def newest(self, limit: int) -> list[dict[str, Any]]:
