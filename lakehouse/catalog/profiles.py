@@ -119,7 +119,7 @@ class Profile:
                 f"quantiles, histograms and frequent values from a {self.method} of {self.sample:,} rows, "
                 "distinct estimated, the rest from all rows"
             )
-        count = f"{counted(self.rows, 'row')} × {len(self.columns)} columns"
+        count = f"{counted(self.rows, 'row')} × {counted(len(self.columns), 'column')}"
         return f"{self.table}: {count}, snapshot {self.snapshot}; {how}; {self.elapsed:.2f} s"
 
 

@@ -113,7 +113,7 @@ def backup(path: str | None, dest: str, verify: bool, as_json: bool) -> None:
         print_json(report.to_dict())
         return
     click.echo(
-        f"{report.place}: {report.files:,} files, {report.bytes:,} bytes, snapshot {report.snapshot};"
+        f"{report.place}: {counted(report.files, 'file')}, {report.bytes:,} bytes, snapshot {report.snapshot};"
         f" {report.copied:,} copied ({report.copied_bytes:,} bytes) in {report.elapsed:.2f} s"
     )
     for line in report.left_out:
@@ -133,7 +133,7 @@ def restore(path: str | None, src: str, as_json: bool) -> None:
         print_json(report.to_dict())
         return
     click.echo(
-        f"{report.path}: {report.files:,} files, {report.bytes:,} bytes, snapshot {report.snapshot},"
+        f"{report.path}: {counted(report.files, 'file')}, {report.bytes:,} bytes, snapshot {report.snapshot},"
         f" every hash as backed up, in {report.elapsed:.2f} s"
     )
     for line in report.left_out:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lakehouse.cli.shared import as_json, opened, pair, print_json, print_rows, snapshot_row
+from lakehouse.errors import TableNotFound
+
+if TYPE_CHECKING:
+    from lakehouse.catalog.table import Table
+    from lakehouse.lake import Lakehouse
 
 
 @click.command()
@@ -69,7 +75,7 @@ def rollback(
         if table is None:
             snapshot = lake.rollback(version)
         else:
-            snapshot = lake.catalog.table(table).rollback(version, allow_schema_change=allow_schema_change)
+            snapshot = _named(lake, table, version).rollback(version, allow_schema_change=allow_schema_change)
     what = table or "the lake"
     if as_json:
         print_json({"table": table, "snapshot": snapshot, "before": before})
@@ -78,6 +84,17 @@ def rollback(
     else:
         again = f"lakehouse rollback {before} {table or '--all'}"
         click.echo(f"{what} is what it was at {version}, snapshot {snapshot}; undo: {again}")
+
+
+def _named(lake: Lakehouse, table: str, version: str) -> Table:
+    """The table, or which way round the two belong."""
+    try:
+        return lake.catalog.table(table)
+    except TableNotFound:
+        with suppress(TableNotFound):
+            lake.catalog.table(version)
+            raise click.UsageError(f"the version comes first: lakehouse rollback {table} {version}") from None
+        raise
 
 
 @click.command()

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from lakehouse.cli.shared import as_json, at_version, opened, pinned, print_json, print_rows
+from lakehouse.wording import counted
 
 
 @click.command()
@@ -118,7 +119,7 @@ def fmt(files: Sequence[str], check: bool) -> None:
     for file in changed:
         click.echo(f"{'would change' if check else 'changed'} {file}")
     click.echo(
-        f"{count:,} files, {len(changed):,} {'to change' if check else 'changed'}, {len(failed):,} left as they are"
+        f"{counted(count, 'file')}, {len(changed):,} {'to change' if check else 'changed'}, {len(failed):,} left as they are"
     )
     if failed or (check and changed):
         sys.exit(1)

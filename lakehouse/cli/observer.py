@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from lakehouse.cli.shared import as_json, opened, print_json, print_rows
+from lakehouse.wording import counted
 
 if TYPE_CHECKING:
     from lakehouse.observer.model import Event
@@ -119,7 +120,9 @@ def compact(path: str | None, keep: str | None, as_json: bool) -> None:
     if as_json:
         print_json(asdict(done))
     else:
-        click.echo(f"{done.dropped:,} events left out; {done.bytes_before:,} bytes before, {done.bytes_after:,} after")
+        click.echo(
+            f"{counted(done.dropped, 'event')} left out; {done.bytes_before:,} bytes before, {done.bytes_after:,} after"
+        )
 
 
 def _when(text: str | None) -> int | str | None:

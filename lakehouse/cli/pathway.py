@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lakehouse.cli.shared import as_json, opened, pair, print_json, print_rows
+from lakehouse.wording import counted
 
 if TYPE_CHECKING:
     from lakehouse.pathway.model import Trace
@@ -235,7 +236,7 @@ def export(path: str | None, file: str, as_json: bool) -> None:
     """Write all traces to FILE as NDJSON."""
     with opened(path, read_only=True) as lake:
         count = lake.pathway.export(file)
-    print_json({"traces": count, "file": file}) if as_json else click.echo(f"{count:,} traces in {file}")
+    print_json({"traces": count, "file": file}) if as_json else click.echo(f"{counted(count, 'trace')} in {file}")
 
 
 @_command("import")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lakehouse.cli.shared import as_json, opened, pair, print_json, print_rows
+from lakehouse.wording import counted
 
 if TYPE_CHECKING:
     from lakehouse.workflow.runs import Run
@@ -38,7 +39,7 @@ def validate(path: str | None, name: str, as_json: bool) -> None:
     if as_json:
         print_json({"workflow": Path(name).stem, "order": list(plan.order)})
     else:
-        click.echo(f"{name} can run: {len(plan.order)} nodes: {', '.join(plan.order[:20])}")
+        click.echo(f"{name} can run: {counted(len(plan.order), 'node')}: {', '.join(plan.order[:20])}")
 
 
 @workflow.command()

@@ -43,7 +43,7 @@ def examine(database: Database, metadata: Metadata, book: Book) -> Inventory:
     orphans = [stat.st_size for file, stat in inventory.on_disk(database.data) if file not in known]
     if orphans:
         book.note(
-            f"{len(orphans)} files ({sum(orphans):,} bytes) of writes that did not end, or are under way",
+            f"{counted(len(orphans), 'file')} ({sum(orphans):,} bytes) of writes that did not end, or are under way",
             str(database.data),
             "lakehouse maintenance clean removes them",
         )

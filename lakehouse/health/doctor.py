@@ -27,6 +27,7 @@ from lakehouse.health import checksums, datacheck, inventory, journals, leftover
 from lakehouse.health.findings import Book, Diagnosis
 from lakehouse.health.guard import guarded
 from lakehouse.storage.local import LocalStore
+from lakehouse.wording import counted
 
 _LITTLE, _NOTHING = 1 << 30, 16 << 20  # bytes free: worth a note; no commit is safe to fit
 _BACKUP = "restore the lake from a backup"
@@ -268,7 +269,7 @@ class Doctor:
             self._book.ok("all can be read" + (" and are what was put" if content else ""), "objects")
         if left.files:
             self._book.note(
-                f"{left.files} files ({left.bytes:,} bytes) of puts that did not end",
+                f"{counted(left.files, 'file')} ({left.bytes:,} bytes) of puts that did not end",
                 "objects",
                 "lakehouse maintenance clean removes them",
             )
@@ -294,5 +295,5 @@ class Doctor:
                 return  # told before
             if cleaned.files:
                 self._repaired.append(
-                    f"puts of objects that did not end: {cleaned.files} files, {cleaned.bytes:,} bytes"
+                    f"puts of objects that did not end: {counted(cleaned.files, 'file')}, {cleaned.bytes:,} bytes"
                 )

@@ -26,6 +26,7 @@ from lakehouse.health import checksums, inventory, leftovers
 from lakehouse.health.guard import guarded
 from lakehouse.health.inventory import Footprint, footprint
 from lakehouse.storage.local import LocalStore
+from lakehouse.wording import counted
 
 _FEW = 100  # rows and deletes that may stay in the catalog: a file of so few costs more than it saves
 _DISORDER = 8  # so many small files among large ones are worth another order of the rows
@@ -154,7 +155,7 @@ class Maintenance:
         for start in range(0, 0 if dry_run else len(going), _BATCH):
             gone = gone + self._expire(set(going[start : start + _BATCH]))
         after = self._needed(set(gone)) if dry_run else self._needed(set())
-        done = (f"{len(gone):,} snapshots from {min(gone)} to {max(gone)}",) if gone else ()
+        done = (f"{counted(len(gone), 'snapshot')} from {min(gone)} to {max(gone)}",) if gone else ()
         return Report("expire", dry_run, before, after, done, tuple(sorted(gone)), time.monotonic() - started)
 
     def clean(self, older_than: Age | None = None, *, dry_run: bool = True) -> Report:
@@ -197,7 +198,9 @@ class Maintenance:
         started = time.monotonic()
         if (gone := self._events()) is not None:
             before, after = Footprint(1, gone.bytes_before), Footprint(1, gone.bytes_after)
-            done = (f"{gone.dropped:,} events older than {self._settings.observer.keep} left out of the journal",)
+            done = (
+                f"{counted(gone.dropped, 'event')} older than {self._settings.observer.keep} left out of the journal",
+            )
             reports.append(Report("events", False, before, after, done, (), time.monotonic() - started))
         return reports
 

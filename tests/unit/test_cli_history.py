@@ -79,6 +79,8 @@ def test_rollback(run, folder):
     assert "snapshot 4; undo: lakehouse rollback 3 t" in run("rollback", 1, "t")
     assert json.loads(run("rollback", 3, "t", "--json")) == {"table": "t", "snapshot": 5, "before": 4}
     run("sql", "ALTER TABLE t ADD COLUMN x INTEGER")
+    assert "the version comes first: lakehouse rollback 3 t" in run("rollback", "t", 3, code=2)
+    assert "no table or view 'u'" in run("rollback", 3, "u", code=1)
     assert "x int32 was added" in run("rollback", 3, "t", code=1)
     run("rollback", 3, "t", "--allow-schema-change")
     run("sql", "DROP TABLE t")

@@ -117,7 +117,7 @@ def test_what_was_never_committed_is_a_note_and_repaired_when_old(full):
     lost.write_bytes(b"x" * 10)
     found = diagnose(full.path, repair=True)
     assert found.healthy
-    assert "1 files (10 bytes)" in found.notes[0].what
+    assert "1 file (10 bytes)" in found.notes[0].what
     assert lost.exists()  # it may be of a write under way
     os.utime(lost, (1, 1))
     assert "1 file, 10 bytes" in diagnose(full.path, repair=True).repaired[0]
