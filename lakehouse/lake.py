@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse import config, state
 from lakehouse.arguments import arguments_told
 from lakehouse.branch import Branch
+from lakehouse.catalog import foreign
 from lakehouse.catalog.attach import Database
 from lakehouse.catalog.catalog import Catalog
 from lakehouse.catalog.history.diff import Diff, diff
@@ -95,13 +96,20 @@ class Lakehouse:
         read_only: bool,
         version: int | None,
         runner: Runner | None = None,
+        beside: Database | None = None,
     ) -> None:
         self.path = path
         self.settings = settings
         self.snapshot = version
         self.read_only = read_only or version is not None
-        self._database = Database(path, settings, read_only=read_only, version=version)
-        self._metadata = metadata = Metadata(self._database)
+        self._beside = beside  # its catalog is this one's, as long as this one lives
+        catalog = None if beside is None else beside.catalog
+        self._database = Database(path, settings, read_only=read_only, version=version, catalog=catalog)
+        try:
+            self._metadata = metadata = Metadata(self._database)
+        except BaseException:
+            self._database.close()
+            raise
         self._writer = Writer(self._database, metadata, settings.catalog)
         self._state = state.State(path / state.FILE_NAME, state.SCHEMA)
         self.catalog = Catalog(self._database, metadata, self._writer, self._state)
@@ -127,7 +135,9 @@ class Lakehouse:
         self.pathway = Recorder(path / PATHWAY_FOLDER, self)
         self.workflows = Workflows(self, path / WORKFLOWS_FOLDER, f"{__name__}:{open.__name__}")
         self._traces = TraceTable(self.pathway, self._database, metadata)
-        self._strangers = Pool(path, settings, self._database.temp, read_only=self.read_only)
+        self._strangers = Pool(
+            path, settings, self._database.temp, catalog=self._database.catalog, read_only=self.read_only
+        )
         self._kept: OrderedDict[int, Lakehouse] = OrderedDict()
         self._children: weakref.WeakSet[Lakehouse] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -324,7 +334,14 @@ class Lakehouse:
             return self
         with self._lock:
             if version not in self._kept:
-                child = Lakehouse(self.path, self.settings, read_only=True, version=version, runner=self._runner)
+                child = Lakehouse(
+                    self.path,
+                    self.settings,
+                    read_only=True,
+                    version=version,
+                    runner=self._runner,
+                    beside=self._database,
+                )
                 self._kept[version] = child
                 self._children.add(child)
                 if len(self._kept) > _PINNED_KEPT:
@@ -348,8 +365,7 @@ def open(
             snapshot in `$LAKEHOUSE_SNAPSHOT` for the lake of `$LAKEHOUSE_PATH`, else the newest at any time.
         read_only: open without the right to write; the lake must exist. So it is too for the lake of
             `$LAKEHOUSE_PATH` where `$LAKEHOUSE_READ_ONLY` is set, and for a folder that this user may not write.
-            Of such a folder only what is committed while somebody has the lake open is seen at once; otherwise
-            it is read as it was when it was opened here.
+            What somebody there commits is then seen only if the lake was open there when it was opened here.
         settings: values by section and key that win over `lakehouse.toml` and the environment,
             such as `{"query": {"max_rows": 1000}}`.
 
@@ -368,7 +384,7 @@ def open(
         if read_only or at is not None:
             raise LakeUnusable(f"there is no lake at {folder}", hint="create it with lakehouse init, or by opening it")
         create(folder, effective)
-    read_only = read_only or not os.access(folder, os.W_OK)
+    read_only = read_only or not foreign.writable(folder)
     if at is None:
         return Lakehouse(folder, effective, read_only=read_only, version=None)
     with Lakehouse(folder, effective, read_only=True, version=None) as newest:

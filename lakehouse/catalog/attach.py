@@ -7,10 +7,9 @@ write-ahead log (https://sqlite.org/howtocorrupt.html, 2.2.1).
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,10 +18,10 @@ from typing import Any
 
 import duckdb
 
-from lakehouse.catalog import copying, extensions, faults
+from lakehouse.catalog import extensions, faults, foreign
 from lakehouse.catalog.names import literal
 from lakehouse.config import Settings, parse_size
-from lakehouse.errors import LakeClosed, LakehouseError, LakeTooNew, LakeUnusable
+from lakehouse.errors import LakeClosed, LakehouseError, LakeTooNew, LakeUnusable, SnapshotNotFound
 
 ALIAS = "lake"
 METADATA = f"__ducklake_metadata_{ALIAS}"
@@ -30,25 +29,12 @@ MARKER_FILE = "lake.json"
 CATALOG_FILE = "catalog.sqlite"
 DATA_FOLDER = "data"
 _NO_LOG = ("unable to open database file", "attempt to write a readonly database")  # SQLite's words
-_TRIES = 3
+_TRIES, _PAUSE = 5, 0.05
 _VERSIONS = re.compile(r"catalog version is ([\d.]+).*?requires version ([\d.]+)", re.S)
 
 
 def _number(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.strip(".").split("."))
-
-
-def _temporary(folder: str | None) -> tempfile.TemporaryDirectory[str]:
-    """A folder that goes when it is not used any more."""
-    try:
-        if folder is not None:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix="lakehouse-", dir=folder)
-    except OSError as error:
-        raise LakeUnusable(
-            f"the lake's folder cannot be written, nor one for temporary files be made: {error}",
-            hint="storage.temp_directory names a folder for them",
-        ) from None
 
 
 class Database:
@@ -60,6 +46,7 @@ class Database:
         read_only: attach without the right to write.
         version: pin the whole lake to this snapshot id; None: always the newest.
         strangers: nothing of DuckDB's own may be loaded or remembered: `seal()` follows.
+        catalog: the file to read as its catalog, for one that is opened beside another; None: find it.
     """
 
     def __init__(
@@ -70,16 +57,18 @@ class Database:
         read_only: bool = False,
         version: int | None = None,
         strangers: bool = False,
+        catalog: Path | None = None,
     ) -> None:
         self.folder = folder
         self.data = folder / DATA_FOLDER
         self.read_only = read_only or version is not None
         self.version = version
-        self.catalog = folder / CATALOG_FILE
+        self.catalog = catalog or folder / CATALOG_FILE
         given = settings.storage.temp_directory
-        # Who may not write in the folder reads nevertheless: what would be there has a place of its own.
-        self._place = None if os.access(folder, os.W_OK) else _temporary(given)
-        self.temp = Path(given or Path(self._place.name if self._place else folder) / "tmp")
+        self._place = None if foreign.writable(folder) else foreign.Place(given)
+        own = folder if self._place is None else self._place.path
+        self.temp = Path(given) if given and (own == folder or own.parent == Path(given)) else own / "tmp"
+        self._first: duckdb.DuckDBPyConnection | None = None
         self.max_temp_size = parse_size(settings.storage.max_temp_size)
         self._local = threading.local()
         self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
@@ -124,11 +113,17 @@ class Database:
                 if self._place is None or not any(text in error.message for text in _NO_LOG):
                     raise
                 fault = error
-            copied = copying.copy_closed(self.folder / CATALOG_FILE, Path(self._place.name) / CATALOG_FILE)
-            if copied is not None:
-                self.catalog = copied
+            if (copy := foreign.copied(self.catalog, self._place)) is not None:
+                self.catalog = copy
                 return self._attach_catalog()
+            time.sleep(_PAUSE)  # somebody is just opening the lake, or closing it
         raise fault
+
+    def settled(self) -> None:
+        """A read of the catalog is open that goes on: the first one, which kept its log, can end."""
+        if self._first is not None:
+            self._first.close()
+            self._first = None
 
     def _attach_catalog(self) -> None:
         options = [
@@ -146,6 +141,20 @@ class Database:
             self.root.execute(f"ATTACH {target} AS {ALIAS} ({', '.join(options)})")
         except duckdb.Error as error:
             raise self._unusable(error) from error
+        if self._place is not None:
+            self._keep_log()
+
+    def _keep_log(self) -> None:
+        """Begin a read: whoever closes the lake now leaves log and index, which cannot be made here."""
+        first = self.root.cursor()
+        try:
+            first.execute("BEGIN TRANSACTION")
+            first.execute(f"FROM sqlite_query({literal(METADATA)}, 'SELECT max(snapshot_id) FROM ducklake_snapshot')")
+        except duckdb.Error as error:
+            first.close()
+            self.root.execute(f"DETACH {ALIAS}")
+            raise self._unusable(error) from error
+        self._first = first
 
     def _check_catalog(self) -> None:
         """An empty catalog would be taken for a new one, and every table would seem never to have been."""
@@ -157,6 +166,10 @@ class Database:
 
     def _unusable(self, error: duckdb.Error) -> LakehouseError:
         text = str(error)
+        if self.version is not None and "No snapshot found at version" in text:
+            return SnapshotNotFound(
+                f"there is no snapshot {self.version} any more", hint="lakehouse snapshots lists them"
+            )
         found = _VERSIONS.search(text)
         if (found and _number(found[1]) > _number(found[2])) or "Only DuckLake versions" in text:
             return LakeTooNew(
@@ -164,7 +177,7 @@ class Database:
                 hint="upgrade lakehouse-workbench",
             )
         fault = faults.translate(error)
-        if type(fault).__module__ == LakeUnusable.__module__ and fault.code in ("disk_full", "snapshot_not_found"):
+        if type(fault).__module__ == LakeUnusable.__module__ and fault.code == "disk_full":
             return fault
         return LakeUnusable(f"the catalog of {self.folder} cannot be opened: {fault.message}", hint=fault.hint)
 
@@ -256,6 +269,7 @@ class Database:
         self._close()
 
     def _close(self) -> None:
+        self.settled()
         self.root.close()
         if self._place is not None:
-            self._place.cleanup()
+            self._place.remove()

@@ -8,52 +8,35 @@ recovers it, and has a snapshot that the lake never had.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from lakehouse.errors import DiskFull, LakeUnusable
+from lakehouse.errors import DiskFull, LakeUnusable, LockTimeout
 
+# The copies are made first: a folder that somebody clears away is not written to any more. The read waits for others
+# at most so long, while backup() alone would wait for ever.
 _COPY = """
 import sqlite3, sys
-for source, target in zip(sys.argv[1::2], sys.argv[2::2]):
-    try:
-        here = sqlite3.connect(source, uri=True, timeout=30)
-        there = sqlite3.connect(target)
-        there.execute("PRAGMA synchronous = OFF")
-        here.backup(there)
-        there.close()
-        here.close()
-    except sqlite3.Error as error:
-        print(getattr(error, "sqlite_errorname", ""), target, error, sep="\\n")
-        sys.exit(1)
+target = sys.argv[3]
+try:
+    places = [(source, target, sqlite3.connect(target)) for source, target in zip(sys.argv[2::2], sys.argv[3::2])]
+    for source, target, copy in places:
+        source = sqlite3.connect(source, uri=True, timeout=float(sys.argv[1]), isolation_level=None)
+        source.execute("BEGIN")
+        source.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        copy.execute("PRAGMA synchronous = OFF")
+        copy.execute("PRAGMA journal_mode = OFF")
+        source.backup(copy)
+        copy.close()
+        source.close()
+except sqlite3.Error as error:
+    print(getattr(error, "sqlite_errorname", ""), target, error, sep="\\n")
+    sys.exit(1)
 """
+_PATIENCE = 30.0  # seconds
 _FULL = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_TRUNCATE")  # the last two: a quota, a limit on file sizes
-
-
-def copy_closed(source: Path, target: Path) -> Path | None:
-    """Copy a SQLite file that no process has open, with the log that a killed one left; None when one has it open.
-
-    For who may not write in its folder: SQLite's own means need to. Others' files only: closing one that this process
-    has open would drop SQLite's locks on it.
-    """
-    log, index = (Path(f"{source}{suffix}") for suffix in ("-wal", "-shm"))
-    before = _stats(source, log)
-    try:
-        shutil.copyfile(source, target)
-        if log.exists():
-            shutil.copyfile(log, f"{target}-wal")
-    except (FileNotFoundError, PermissionError):
-        return None
-    except OSError as error:
-        raise LakeUnusable(f"{source} could not be copied to {target.parent}: {error.strerror}") from None
-    return None if index.exists() or _stats(source, log) != before else target
-
-
-def _stats(*files: Path) -> list[tuple[int, int, int]]:
-    found = [file.stat() for file in files if file.exists()]
-    return [(stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in found]
+_BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
 
 
 def copy(*files: tuple[Path, Path]) -> None:
@@ -64,17 +47,21 @@ def copy(*files: tuple[Path, Path]) -> None:
 
     Raises:
         DiskFull: there is no room for them.
+        LockTimeout: another process keeps one to itself for too long.
         LakeUnusable: one is missing or damaged, or cannot be read.
     """
     # mode=rw: a file that is missing is not made.
     arguments = [text for source, target in files for text in (f"{source.as_uri()}?mode=rw", str(target))]
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", _COPY, *arguments],
-        check=False,
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-        text=True,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _COPY, str(_PATIENCE), *arguments],
+            check=False,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+    except (OSError, TypeError, ValueError) as error:  # an interpreter that is embedded does not know its own file
+        raise LakeUnusable(f"{files[0][0]} could not be copied: no process can be started for it: {error}") from None
     if done.returncode == 0:
         return
     said = done.stdout.splitlines()
@@ -82,9 +69,14 @@ def copy(*files: tuple[Path, Path]) -> None:
         reason = done.stderr.strip() or f"its process ended with {done.returncode}"
         raise LakeUnusable(f"{files[0][0]} could not be copied: {reason}", hint="try it again")
     name, target, reason = said[0], Path(said[1]), said[2]
-    if name in _FULL:
+    if name.startswith(_FULL):
         raise DiskFull(
             f"the disk is full: {target.name} could not be copied to {target.parent}: {reason}", hint="free some space"
+        )
+    if name.startswith(_BUSY):
+        raise LockTimeout(
+            f"{target.name} was busy for {_PATIENCE:g} s and could not be copied",
+            hint="another process is writing to it",
         )
     raise LakeUnusable(
         f"{target.name} could not be copied to {target.parent}: {reason}", hint="lakehouse doctor looks at it"

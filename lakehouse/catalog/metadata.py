@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 
 from lakehouse.catalog import faults
-from lakehouse.catalog.attach import CATALOG_FILE, METADATA, Database
+from lakehouse.catalog.attach import METADATA, Database
 from lakehouse.catalog.lock import LOCK_FILE, WriterLock
 from lakehouse.catalog.names import literal
 from lakehouse.errors import LakehouseError, SnapshotNotFound
@@ -102,8 +102,9 @@ class Metadata:
         self._relations: tuple[int, dict[tuple[str, str], Relation], dict[int, Relation]] | None = None
         self._macros: tuple[int, frozenset[str]] | None = None
         self._closed = threading.Event()
-        with self._lock:
+        with self._lock, faults.translated():
             self._renew()
+        database.settled()
         arguments = (weakref.ref(self), self._closed)
         threading.Thread(target=_keep_log_small, args=arguments, name="lakehouse-log", daemon=True).start()
 
@@ -172,13 +173,13 @@ class Metadata:
 
     def release_log(self) -> None:
         """Exchange the open read if the write-ahead log is large: an old read keeps it from being reused."""
-        if os.stat(f"{self._database.folder / CATALOG_FILE}-wal").st_size > _LOG_SIZE:
+        if os.stat(f"{self._database.catalog}-wal").st_size > _LOG_SIZE:
             with self._lock, faults.translated():
                 if not self._closed.is_set():
                     self._renew()
 
     def _token(self) -> _Token:
-        path = self._database.folder / CATALOG_FILE
+        path = self._database.catalog
         marks = []
         for name in (str(path), f"{path}-wal"):
             try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lakehouse.cli.shared import as_json, opened, pair, print_json, print_rows, snapshot_row
-from lakehouse.errors import TableNotFound
+from lakehouse.errors import LakehouseError, TableNotFound
 
 if TYPE_CHECKING:
     from lakehouse.catalog.table import Table
@@ -91,7 +91,7 @@ def _named(lake: Lakehouse, table: str, version: str) -> Table:
     try:
         return lake.catalog.table(table)
     except TableNotFound:
-        with suppress(TableNotFound):
+        with suppress(LakehouseError):
             lake.catalog.table(version)
             raise click.UsageError(f"the version comes first: lakehouse rollback {table} {version}") from None
         raise

@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 
+from lakehouse.catalog import foreign
 from lakehouse.catalog.attach import Database
 from lakehouse.catalog.metadata import Metadata, visible
 from lakehouse.catalog.names import exactly, literal, shown
@@ -67,7 +68,7 @@ def hashes(database: Database, there: Inventory, state: State, book: Book) -> No
             )
     bad = {where for _, where in wrong}
     book.faults(wrong, _RESTORE)
-    ours = os.access(state.path.parent, os.W_OK)
+    ours = foreign.writable(state.path.parent)
     if ours:
         checksums.record(state, fresh)
     compared = len([f for f in there.known if str(f.path) not in bad]) - len(fresh)

@@ -16,13 +16,13 @@ from pathlib import Path
 import duckdb
 
 from lakehouse import config, state
-from lakehouse.catalog import extensions, faults
+from lakehouse.catalog import extensions, faults, foreign
 from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER, MARKER_FILE, Database
 from lakehouse.catalog.lock import LOCK_FILE, WriterLock
 from lakehouse.catalog.metadata import Metadata
 from lakehouse.catalog.names import literal
 from lakehouse.config import Settings, parse_age
-from lakehouse.errors import ConfigError, LakehouseError
+from lakehouse.errors import ConfigError, LakehouseError, LakeReadOnly
 from lakehouse.health import checksums, datacheck, inventory, journals, leftovers
 from lakehouse.health.findings import Book, Diagnosis
 from lakehouse.health.guard import guarded
@@ -53,12 +53,15 @@ class Doctor:
         self._state = state.State(folder / state.FILE_NAME, state.SCHEMA)
         self._book = Book()
         self._repaired: list[str] = []
+        self._ours = foreign.writable(folder)
 
     def examine(self, *, checksums: bool = False, repair: bool = False) -> Diagnosis:
         """Look at everything; see `Lakehouse.doctor`."""
         if not self._folder.is_dir():
             self._book.fault("there is no such folder", str(self._folder), "lakehouse init makes a lake")
             return self._diagnosis()
+        if repair and not self._ours:
+            raise LakeReadOnly(f"nothing can be repaired in {self._folder}")
         settings = self._settings()
         marker = self._marker()
         self._space()
@@ -138,6 +141,9 @@ class Doctor:
         if not path.exists():
             self._book.ok("nobody has written yet", LOCK_FILE)
             return
+        if not self._ours:
+            self._book.ok("you may read here and not write; nobody can be asked for the lock", LOCK_FILE)
+            return
         if not os.access(path, os.R_OK | os.W_OK):
             self._book.fault("it cannot be opened for writing, so nobody can write", LOCK_FILE, "check its permissions")
             return
@@ -191,11 +197,11 @@ class Doctor:
                 self._repair(settings, lost)
         except LakehouseError as error:
             self._book.fault(error.message, CATALOG_FILE, error.hint or _BACKUP)
-            self._raw()
+            self._raw(settings)
             return False
         except duckdb.Error as error:
             self._book.fault(faults.translate(error).message, CATALOG_FILE, _BACKUP)
-            self._raw()
+            self._raw(settings)
             return False
         return True
 
@@ -213,12 +219,14 @@ class Doctor:
             "versions",
         )
 
-    def _raw(self) -> None:
+    def _raw(self, settings: Settings) -> None:
         """What plain SQLite says of a catalog that DuckLake cannot open."""
         try:
             with closing(extensions.connect({"threads": 1})) as connection:
-                path = literal(str(self._folder / CATALOG_FILE))
-                connection.execute(f"ATTACH {path} AS raw (TYPE sqlite, READ_ONLY)")
+                place = None if self._ours else foreign.Place(settings.storage.temp_directory)
+                path = self._folder / CATALOG_FILE
+                path = (place and foreign.copied(path, place)) or path
+                connection.execute(f"ATTACH {literal(str(path))} AS raw (TYPE sqlite, READ_ONLY)")
                 rows = connection.execute("FROM sqlite_query('raw', 'PRAGMA integrity_check')").fetchall()
         except (duckdb.Error, LakehouseError) as error:
             self._book.fault(f"SQLite cannot read it: {str(error).splitlines()[0]}", CATALOG_FILE, _BACKUP)

@@ -27,7 +27,7 @@ class Audit:
         self._journal = Journal(folder / FILE)
 
     def note(self, **facts: Any) -> None:
-        """Append a write, durably: it stands there before its answer goes out.
+        """Append a write, durably: where it can be written, it stands there before its answer goes out.
 
         Raises:
             JournalError, DiskFull: it could not be written.

@@ -202,7 +202,7 @@ def test_a_lake_of_somebody_else_can_be_read(foreign, child):
         ["asked"],
         ["bytes", 999, 2],
         [998, 998],
-        ["write.lock"],
+        [],
         [{"n": 999}],
         [[1]],
     ]
@@ -222,14 +222,15 @@ for work in (
     lambda: lake.pathway.add("mine"),
     lambda: lake.branch("mine").__enter__(),
     lambda: lake.maintenance.run(),
+    lambda: lake.doctor(repair=True),
     lambda: lake.backup(args[0] + "-backup"),
 ):
     attempt(work)
 """
     said = child(BOUND + TRY + code, foreign).end()
-    assert [kind for kind, _ in said] == ["LakeReadOnly"] * 7 + ["LakeUnusable"]
-    assert all("where its folder may be written" in text for _, text in said[:7])
-    assert "writer lock" in said[7][1]
+    assert [kind for kind, _ in said] == ["LakeReadOnly"] * 8 + ["LakeUnusable"]
+    assert all("where its folder may be written" in text for _, text in said[:8])
+    assert "writer lock" in said[8][1]
     assert content(foreign) == before
 
 
@@ -266,6 +267,75 @@ def test_who_may_not_write_sees_what_the_owner_commits(closed, child):
         lock(closed, locked=False)
     reader.go()
     assert reader.hear() == [[1], [2]]
+
+
+def test_a_lake_that_nobody_has_open_is_of_one_moment(closed, child):
+    """Its older snapshots and its sandbox are read where it is read, whatever the owner does meanwhile."""
+    lock(closed)
+    code = """
+        lake = lakehouse.open(args[0])
+        while sys.stdin.readline():
+            with lake.sandbox() as box:
+                strange = box.sql("SELECT count(*) AS n FROM t").arrow()["n"].to_pylist()
+            then = lake.sql("FROM t", at=lake.catalog.current_snapshot().id).fetchall()
+            say([lake.sql("FROM t").fetchall(), then, strange])
+    """
+    reader = child(BOUND + "import lakehouse" + code.replace("\n        ", "\n"), closed)
+    reader.go()
+    assert reader.hear() == [[[1]], [[1]], [1]]
+    lock(closed, locked=False)
+    with lakehouse.open(closed) as lake:
+        lake.sql("INSERT INTO t VALUES (2)")
+        reader.go()
+        assert reader.hear() == [[[1]], [[1]], [1]]
+
+
+def test_the_owner_closes_the_lake_while_it_is_opened_by_who_may_not_write(closed, child):
+    lake = lakehouse.open(closed)
+    lake.sql("INSERT INTO t VALUES (2)")
+    lock(closed)
+    code = """
+        from lakehouse.catalog.metadata import Metadata
+        begin = Metadata.__init__
+        def wait(self, database):
+            say([])
+            sys.stdin.readline()
+            begin(self, database)
+        Metadata.__init__ = wait
+        say(lakehouse.open(args[0]).sql("FROM t ORDER BY x").fetchall())
+    """
+    reader = child(BOUND + "import lakehouse" + code.replace("\n        ", "\n"), closed)
+    reader.hear()
+    lock(closed, locked=False)
+    lake.close()
+    lock(closed)
+    reader.go()
+    assert reader.hear() == [[1], [2]]
+    lock(closed, locked=False)
+
+
+def test_the_owners_folder_for_temporary_files_is_not_ours(foreign, child):
+    (foreign.parent / "spill").mkdir()
+    (foreign / "lakehouse.toml").write_text(f'[storage]\ntemp_directory = "{foreign.parent / "spill"}"\n')
+    (foreign.parent / "spill").chmod(0o555)
+    code = "import lakehouse\nsay(lakehouse.open(args[0]).sql('SELECT count(*) FROM t').fetchall())"
+    assert child(BOUND + code, foreign).end() == [[[999]]]
+
+
+def test_a_forked_process_leaves_the_temporary_folder_and_its_maker_removes_it(child):
+    code = """
+        from pathlib import Path
+        from lakehouse.catalog.foreign import Place
+        import os
+        place = Place(None)
+        if not (forked := os.fork()):
+            sys.exit()
+        os.waitpid(forked, 0)
+        say([str(place.path), place.path.is_dir()])
+    """
+    [[path, there]] = child(code).end()
+    assert there
+    assert not os.path.exists(path)
 
 
 def test_a_source_that_may_not_be_read(reachable, child):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 
+from lakehouse_widgets.look import styled
+
 if TYPE_CHECKING:
     from lakehouse import Result
 
@@ -27,7 +29,7 @@ class Chart(anywidget.AnyWidget):  # type: ignore[misc]
     """
 
     _esm = _HERE / "card.js"
-    _css = _HERE / "card.css"
+    _css = styled("card.css")
     kind = traitlets.Unicode("figure").tag(sync=True)
     state = traitlets.Unicode("ready").tag(sync=True)
     title = traitlets.Unicode("").tag(sync=True)

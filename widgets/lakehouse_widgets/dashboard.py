@@ -14,6 +14,7 @@ import traitlets
 
 from lakehouse import LakehouseError
 from lakehouse_widgets.filters import Filter
+from lakehouse_widgets.look import styled
 from lakehouse_widgets.pages import MessageInvalid
 from lakehouse_widgets.panels import Panel
 from lakehouse_widgets.still import still
@@ -29,7 +30,7 @@ class Controls(anywidget.AnyWidget):  # type: ignore[misc]
     """The filters on the page; it sends a filter's name and value."""
 
     _esm = _HERE / "dashboard.js"
-    _css = _HERE / "dashboard.css"
+    _css = styled("dashboard.css")
     title = traitlets.Unicode().tag(sync=True)
     filters = traitlets.List().tag(sync=True)
     values = traitlets.Dict().tag(sync=True)

@@ -25,6 +25,7 @@ import traitlets
 
 from lakehouse import LakehouseError
 from lakehouse_widgets.filters import Filter
+from lakehouse_widgets.look import styled
 from lakehouse_widgets.pages import MessageInvalid, number_of
 
 _HERE = Path(__file__).parent
@@ -125,7 +126,7 @@ class Explorer(anywidget.AnyWidget):  # type: ignore[misc]
     """
 
     _esm = _HERE / "explorer.js"
-    _css = _HERE / "explorer.css"
+    _css = styled("explorer.css")
     label = traitlets.Unicode().tag(sync=True)
     """What it is called for who cannot see it."""
     hint = traitlets.Unicode().tag(sync=True)

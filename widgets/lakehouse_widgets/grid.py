@@ -10,6 +10,7 @@ import anywidget
 import traitlets
 
 from lakehouse import LakehouseError
+from lakehouse_widgets.look import styled
 from lakehouse_widgets.pages import OPERATORS, PAGE_ROWS, MessageInvalid, Overtaken, Pages, View, number_of, view_of
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Grid(anywidget.AnyWidget):  # type: ignore[misc]
     """
 
     _esm = _HERE / "grid.js"
-    _css = _HERE / "grid.css"
+    _css = styled("grid.css")
     columns = traitlets.List().tag(sync=True)
     operators = traitlets.List(list(OPERATORS)).tag(sync=True)
     snapshot = traitlets.Int().tag(sync=True)

@@ -14,6 +14,7 @@ import traitlets
 from lakehouse import LakehouseError
 from lakehouse_widgets.drawing import drawn, plotted
 from lakehouse_widgets.grid import Grid
+from lakehouse_widgets.look import styled
 
 if TYPE_CHECKING:
     from lakehouse import Result
@@ -30,7 +31,7 @@ class Card(anywidget.AnyWidget):  # type: ignore[misc]
     """The frame of a panel on the page; it sends nothing."""
 
     _esm = _HERE / "card.js"
-    _css = _HERE / "card.css"
+    _css = styled("card.css")
     kind = traitlets.Unicode().tag(sync=True)
     state = traitlets.Unicode("loading").tag(sync=True)
     """`loading`, `ready`, `empty` or `error`."""

@@ -21,6 +21,7 @@ from lakehouse import Completer, Lakehouse, LakehouseError, Result
 from lakehouse_widgets import editor
 from lakehouse_widgets.chart import Chart
 from lakehouse_widgets.grid import Grid
+from lakehouse_widgets.look import styled
 from lakehouse_widgets.pages import MessageInvalid, number_of, text_of
 from lakehouse_widgets.worker import Worker
 
@@ -46,7 +47,7 @@ class Editor(anywidget.AnyWidget):  # type: ignore[misc]
     """The text and the buttons on the page."""
 
     _esm = _HERE / "query_panel.js"
-    _css = _HERE / "query_panel.css"
+    _css = styled("query_panel.css")
     sql = traitlets.Unicode("").tag(sync=True)
     state = traitlets.Unicode("idle").tag(sync=True)
     """`idle`, `running` or `cancelling`."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from lakehouse_widgets.look import styled
 
 if TYPE_CHECKING:
     from lakehouse_widgets.dashboard import Dashboard
     from lakehouse_widgets.panels import Panel
 
-_HERE = Path(__file__).parent
-_STYLES = ("card.css", "dashboard.css")
 _SAID = {"loading": "Loading …", "empty": "Nothing meets the filters"}
 FOLD = 6
 """More choices than this are folded away; dashboard.js has the same number."""
@@ -19,7 +18,7 @@ FOLD = 6
 
 def still(dashboard: Dashboard) -> str:
     """The dashboard as it stands, its filters shown but not to be changed."""
-    style = "".join((_HERE / name).read_text("utf-8") for name in _STYLES)
+    style = styled("card.css", "dashboard.css")
     controls = dashboard.controls
     title = f"<h2>{escape(controls.title)}</h2>" if controls.title else ""
     filters = "".join(_filter(one, controls.values[one["name"]]) for one in controls.filters)

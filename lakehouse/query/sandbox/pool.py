@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER
+from lakehouse.catalog.attach import DATA_FOLDER
 from lakehouse.catalog.lock import LOCK_FILE
 from lakehouse.config import Settings, parse_size
 from lakehouse.errors import LakeClosed, LakehouseError, LakeReadOnly, SandboxBusy, SandboxUnavailable
@@ -46,17 +46,21 @@ class Pool:
         folder: the lake folder; the lake must be open in this process, for as long as the pool is.
         settings: its effective settings.
         temp: where each worker gets a folder.
+        catalog: the file that the lake reads as its catalog.
         read_only: whether statements that change the lake are refused.
         entry: the module whose `main` a worker runs.
     """
 
-    def __init__(self, folder: Path, settings: Settings, temp: Path, *, read_only: bool, entry: str = ENTRY) -> None:
+    def __init__(
+        self, folder: Path, settings: Settings, temp: Path, *, catalog: Path, read_only: bool, entry: str = ENTRY
+    ) -> None:
         self.protection: Protection = protection(settings.query.sandbox)
         self._folder = folder
         self._settings = settings
         self._read_only = read_only
         self._entry = entry
         self._temp = temp
+        self._catalog = catalog
         self.running: weakref.WeakValueDictionary[tuple[str, str], Answer] = weakref.WeakValueDictionary()
         """The answers under way by their principal and query id."""
         self.waiting: set[tuple[str, str]] = set()
@@ -239,7 +243,7 @@ class Pool:
             },
         }
         data, lock = str(self._folder / DATA_FOLDER), str(self._folder / LOCK_FILE)
-        files = tuple(str(self._folder / f"{CATALOG_FILE}{end}") for end in ("", "-wal", "-shm"))
+        files = tuple(f"{self._catalog}{end}" for end in ("", "-wal", "-shm"))
         policy = Policy(
             kernel=self.protection.level == "full",
             parent=os.getpid(),
@@ -251,7 +255,7 @@ class Pool:
             open_files=_FILES,
             cpu=int(_WORK + 2 * query.sandbox_timeout * threads),
         )
-        return Setup(policy, str(self._folder), write, settings)
+        return Setup(policy, str(self._folder), str(self._catalog), write, settings)
 
     def _part_with(self, worker: Worker) -> None:
         """Count one no more that is about to be killed; under the lock that it became idle under, so nobody takes it."""

@@ -78,7 +78,7 @@ class Reading:
         return float(max(self._now.files.query_progress(), self._now.lake.query_progress()))
 
     def _open(self, version: int | None) -> _Lake:
-        return _Lake(Path(self._setup.folder), self._settings, version, self._parser)
+        return _Lake(self._setup, self._settings, version, self._parser)
 
     def _at(self, version: int | None) -> _Lake:
         if version is None:
@@ -132,8 +132,9 @@ class Reading:
 class _Lake:
     """The lake as of now, or of one snapshot, in a DuckDB that can do nothing else any more."""
 
-    def __init__(self, folder: Path, settings: Settings, version: int | None, parser: Parser) -> None:
-        self.database = Database(folder, settings, read_only=True, version=version, strangers=True)
+    def __init__(self, setup: Setup, settings: Settings, version: int | None, parser: Parser) -> None:
+        folder, catalog = Path(setup.folder), Path(setup.catalog)
+        self.database = Database(folder, settings, read_only=True, version=version, strangers=True, catalog=catalog)
         self.metadata = Metadata(self.database)
         self._known = Known(self.database, self.metadata, parser)
         self._direct = DirectScan(self.database, self.metadata)

@@ -36,6 +36,8 @@ class Setup(msgspec.Struct, frozen=True):
     policy: Policy
     folder: str
     """The lake folder."""
+    catalog: str
+    """The file of its catalog."""
     write: bool
     """Whether it runs what changes the lake; else it only reads."""
     settings: dict[str, dict[str, Any]]

@@ -6,7 +6,7 @@ import pytest
 
 import lakehouse
 from lakehouse.catalog.copying import copy
-from lakehouse.errors import DiskFull, LakeUnusable
+from lakehouse.errors import DiskFull, LakeUnusable, LockTimeout
 
 
 @pytest.fixture
@@ -47,7 +47,32 @@ def test_no_room(lake, tmp_path, small_files):
         copy((lake.path / "catalog.sqlite", tmp_path / "there"))
 
 
-def test_a_process_that_cannot_start(lake, tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.executable", "/bin/false")
-    with pytest.raises(LakeUnusable, match="could not be copied: its process ended with 1"):
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("/bin/false", "its process ended with 1"),
+        ("/nowhere", "no process can be started"),
+        (None, "no process can be"),
+    ],
+)
+def test_a_process_that_cannot_start(lake, tmp_path, monkeypatch, program, reason):
+    monkeypatch.setattr("sys.executable", program)
+    with pytest.raises(LakeUnusable, match=f"could not be copied: {reason}"):
         copy((lake.path / "catalog.sqlite", tmp_path / "there"))
+
+
+def test_who_keeps_the_file_to_himself_is_not_waited_for_without_end(lake, tmp_path, child, monkeypatch):
+    monkeypatch.setattr("lakehouse.catalog.copying._PATIENCE", 0.2)
+    lake.catalog.tag_snapshot("a")
+    holder = child(
+        "import sqlite3\nsqlite3.connect(args[0]).execute('BEGIN EXCLUSIVE')\nsay(1)\ninput()",
+        lake.path / "state.sqlite",
+    )
+    holder.hear()
+    with pytest.raises(LockTimeout, match=r"there was busy for 0\.2 s"):
+        copy((lake.path / "state.sqlite", tmp_path / "there"))
+    with pytest.raises(LockTimeout), lake.branch("work"):
+        pass
+    holder.kill()
+    with lake.branch("work") as branch:
+        assert branch.catalog.snapshot_tags() == {"a": 0}
