@@ -280,7 +280,7 @@ def _shown(progress: Progress | None, events: list[Event]) -> Progress | None:
     try:
         for event in events:
             progress(event)
-    except Exception:  # of any kind
+    except Exception:  # of any kind: it is the caller's own function, and the run goes on
         log.exception("the progress of a run cannot be shown")
         return None
     return progress
