@@ -171,9 +171,10 @@ def foreign(closed):
 
 BOUND = """
 import ctypes, os, sys
-if os.geteuid() == 0 and "BOUND" not in os.environ:  # from here on modes hold for root as well
-    assert ctypes.CDLL(None).prctl(24, 1, 0, 0, 0) == 0  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE
-    os.execve(sys.executable, sys.orig_argv, {**os.environ, "BOUND": "yes"})
+bounding = ctypes.CDLL(None).prctl
+if os.geteuid() == 0 and bounding(23, 1, 0, 0, 0) == 1:  # PR_CAPBSET_READ, CAP_DAC_OVERRIDE
+    assert bounding(24, 1, 0, 0, 0) == 0  # PR_CAPBSET_DROP: from the next program on modes hold for root as well
+    os.execv(sys.executable, sys.orig_argv)
 """
 
 
