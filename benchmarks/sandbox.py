@@ -197,7 +197,7 @@ def _tables(extension: str, call: str) -> list[str]:
 
 
 def _pool(lake: Lakehouse) -> Pool:
-    return Pool(lake.path, lake.settings, lake.path / "tmp", catalog=lake.path / "catalog.sqlite", read_only=False)
+    return Pool(lake.path, lake.settings, read_only=False)
 
 
 def _peak(process: int | None) -> int:

@@ -136,7 +136,7 @@ class Lakehouse:
         self.workflows = Workflows(self, path / WORKFLOWS_FOLDER, f"{__name__}:{open.__name__}")
         self._traces = TraceTable(self.pathway, self._database, metadata)
         self._strangers = Pool(
-            path, settings, self._database.temp, catalog=self._database.catalog, read_only=self.read_only
+            path, settings, read_only=self.read_only, temp=self._database.temp, catalog=self._database.catalog
         )
         self._kept: OrderedDict[int, Lakehouse] = OrderedDict()
         self._children: weakref.WeakSet[Lakehouse] = weakref.WeakSet()

@@ -384,7 +384,7 @@ def test_errors_before_it_runs_keep_a_worker_and_others_do_not(lake):
 
 
 def test_when_all_workers_are_busy_others_wait_and_one_principal_cannot_take_all(lake):
-    made = Pool(lake.path, lake.settings, lake.path / "tmp", catalog=lake.path / "catalog.sqlite", read_only=False)
+    made = Pool(lake.path, lake.settings, read_only=False)
     try:
         greedy, other = (Sandbox(made, name, lake.settings, lake.catalog) for name in ("greedy", "other"))
         held = [greedy.sql("FROM range(100000000)") for _ in range(3)]
@@ -402,7 +402,7 @@ def test_when_all_workers_are_busy_others_wait_and_one_principal_cannot_take_all
 
 def test_an_answer_that_nobody_takes_or_closes_gives_its_place_back(lake, monkeypatch):
     monkeypatch.setattr(pool, "_GRACE", 0.1)
-    made = Pool(lake.path, lake.settings, lake.path / "tmp", catalog=lake.path / "catalog.sqlite", read_only=False)
+    made = Pool(lake.path, lake.settings, read_only=False)
     try:
         sandbox = Sandbox(made, "forgetful", lake.settings, lake.catalog)
         kept = sandbox.sql("FROM range(100000000)")

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.catalog.attach import DATA_FOLDER
+from lakehouse.catalog.attach import CATALOG_FILE, DATA_FOLDER
 from lakehouse.catalog.lock import LOCK_FILE
 from lakehouse.config import Settings, parse_size
 from lakehouse.errors import LakeClosed, LakehouseError, LakeReadOnly, SandboxBusy, SandboxUnavailable
@@ -45,22 +45,29 @@ class Pool:
     Args:
         folder: the lake folder; the lake must be open in this process, for as long as the pool is.
         settings: its effective settings.
-        temp: where each worker gets a folder.
-        catalog: the file that the lake reads as its catalog.
         read_only: whether statements that change the lake are refused.
+        temp: where each worker gets a folder; None: where the lake has its temporary files.
+        catalog: the file that the lake reads as its catalog; None: the one in its folder.
         entry: the module whose `main` a worker runs.
     """
 
     def __init__(
-        self, folder: Path, settings: Settings, temp: Path, *, catalog: Path, read_only: bool, entry: str = ENTRY
+        self,
+        folder: Path,
+        settings: Settings,
+        *,
+        read_only: bool,
+        temp: Path | None = None,
+        catalog: Path | None = None,
+        entry: str = ENTRY,
     ) -> None:
         self.protection: Protection = protection(settings.query.sandbox)
         self._folder = folder
         self._settings = settings
         self._read_only = read_only
         self._entry = entry
-        self._temp = temp
-        self._catalog = catalog
+        self._temp = temp or Path(settings.storage.temp_directory or folder / "tmp")
+        self._catalog = catalog or folder / CATALOG_FILE
         self.running: weakref.WeakValueDictionary[tuple[str, str], Answer] = weakref.WeakValueDictionary()
         """The answers under way by their principal and query id."""
         self.waiting: set[tuple[str, str]] = set()
