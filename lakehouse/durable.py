@@ -53,7 +53,7 @@ class Held:
             os.close(self.file)
 
 
-class explained:  # noqa: N801
+class explained:  # noqa: N801 - as above
     """`with explained(path)`: errors of the system in our words.
 
     Raises:

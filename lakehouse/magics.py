@@ -78,8 +78,8 @@ class Notebook:
         matchers[:] = [matcher for matcher in matchers if matcher != self._match]
         self._parser.close()
 
-    @no_var_expand  # type: ignore[untyped-decorator]
-    @needs_local_scope  # type: ignore[untyped-decorator]
+    @no_var_expand  # type: ignore[untyped-decorator]  # IPython's have no types
+    @needs_local_scope  # type: ignore[untyped-decorator]  # IPython's have no types
     def sql(self, line: str, cell: str | None = None, local_ns: Mapping[str, Any] | None = None) -> Any:
         """Run SQL on the current lake: `%sql SELECT …` in a line, `%%sql` over a whole cell.
 
@@ -113,8 +113,8 @@ class Notebook:
                 self._shell.user_ns[wanted.output] = value
             return shown if wanted.show else None
 
-    @no_var_expand  # type: ignore[untyped-decorator]
-    @needs_local_scope  # type: ignore[untyped-decorator]
+    @no_var_expand  # type: ignore[untyped-decorator]  # IPython's have no types
+    @needs_local_scope  # type: ignore[untyped-decorator]  # IPython's have no types
     def lake(self, line: str, local_ns: Mapping[str, Any] | None = None) -> Any:
         """Open a lake, or show what is in it.
 
@@ -164,7 +164,7 @@ class Notebook:
             print(displays.state(lake))
             return lake
 
-    @no_var_expand  # type: ignore[untyped-decorator]
+    @no_var_expand  # type: ignore[untyped-decorator]  # IPython's have no types
     def pathway(self, line: str, cell: str | None = None) -> Any:
         """Keep how a question is answered, and find it again.
 
@@ -304,7 +304,7 @@ class Notebook:
             else:
                 table[name] = before
 
-    @context_matcher(identifier="lakehouse", priority=200)  # type: ignore[untyped-decorator]
+    @context_matcher(identifier="lakehouse", priority=200)  # type: ignore[untyped-decorator]  # IPython's have no types
     def _match(self, context: Any) -> dict[str, Any]:
         """The IPython matcher: never raises, and keeps Python's suggestions out of SQL."""
         try:

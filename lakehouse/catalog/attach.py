@@ -21,7 +21,7 @@ import duckdb
 from lakehouse.catalog import extensions, faults, foreign
 from lakehouse.catalog.names import literal
 from lakehouse.config import Settings, parse_size
-from lakehouse.errors import LakeClosed, LakehouseError, LakeTooNew, LakeUnusable, SnapshotNotFound
+from lakehouse.errors import DiskFull, LakeClosed, LakehouseError, LakeTooNew, LakeUnusable, SnapshotNotFound
 
 ALIAS = "lake"
 METADATA = f"__ducklake_metadata_{ALIAS}"
@@ -177,7 +177,7 @@ class Database:
                 hint="upgrade lakehouse-workbench",
             )
         fault = faults.translate(error)
-        if type(fault).__module__ == LakeUnusable.__module__ and fault.code == "disk_full":
+        if isinstance(fault, DiskFull):
             return fault
         return LakeUnusable(f"the catalog of {self.folder} cannot be opened: {fault.message}", hint=fault.hint)
 

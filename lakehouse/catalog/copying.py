@@ -8,6 +8,7 @@ recovers it, and has a snapshot that the lake never had.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,18 @@ except sqlite3.Error as error:
 _PATIENCE = 30.0  # seconds
 _FULL = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_TRUNCATE")  # the last two: a quota, a limit on file sizes
 _BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
+
+
+def marks(file: Path) -> tuple[tuple[int, int, int], ...]:
+    """Times (ns), sizes (bytes) and inodes of a SQLite file and its log, as far as they are there."""
+    found = []
+    for name in (str(file), f"{file}-wal"):
+        try:
+            stat = os.stat(name)
+            found.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
+        except OSError:
+            continue
+    return tuple(found)
 
 
 def copy(*files: tuple[Path, Path]) -> None:

@@ -12,6 +12,7 @@ import tempfile
 import weakref
 from pathlib import Path
 
+from lakehouse.catalog.copying import marks
 from lakehouse.errors import LakeUnusable
 
 
@@ -69,7 +70,7 @@ def copied(catalog: Path, place: Place) -> Path | None:
     target = place.path / catalog.name
     if index.exists():
         return None
-    before = _stats(catalog, log)
+    before = marks(catalog)
     try:
         shutil.copyfile(catalog, target)
         if log.exists():
@@ -78,9 +79,4 @@ def copied(catalog: Path, place: Place) -> Path | None:
         return None
     except OSError as error:
         raise LakeUnusable(f"{catalog} could not be copied to {place.path}: {error.strerror}") from None
-    return None if index.exists() or _stats(catalog, log) != before else target
-
-
-def _stats(*files: Path) -> list[tuple[int, int, int]]:
-    found = [file.stat() for file in files if file.exists()]
-    return [(stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in found]
+    return None if index.exists() or marks(catalog) != before else target

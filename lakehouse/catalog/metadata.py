@@ -18,6 +18,7 @@ import duckdb
 
 from lakehouse.catalog import faults
 from lakehouse.catalog.attach import METADATA, Database
+from lakehouse.catalog.copying import marks
 from lakehouse.catalog.lock import LOCK_FILE, WriterLock
 from lakehouse.catalog.names import literal
 from lakehouse.errors import LakehouseError, SnapshotNotFound
@@ -179,15 +180,7 @@ class Metadata:
                     self._renew()
 
     def _token(self) -> _Token:
-        path = self._database.catalog
-        marks = []
-        for name in (str(path), f"{path}-wal"):
-            try:
-                stat = os.stat(name)
-                marks.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
-            except OSError:
-                continue
-        return tuple(marks)
+        return marks(self._database.catalog)
 
     def resolve(self, version: Version) -> int:
         """The snapshot id that a version means.

@@ -129,7 +129,10 @@ class RemoteReports:
         if limit < 1:
             return []
         query = {"report": None if name is None else check_name(name), "limit": limit}
-        return self._wire.json("GET", "/report-runs", dict[str, list[ReportRun]], query=query, wait=LONG)["runs"]  # type: ignore[no-any-return]
+        found: dict[str, list[ReportRun]] = self._wire.json(
+            "GET", "/report-runs", dict[str, list[ReportRun]], query=query, wait=LONG
+        )
+        return found["runs"]
 
     def cancel(self, id: str) -> bool:
         """End a run; False when it is not under way."""

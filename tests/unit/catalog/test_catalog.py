@@ -9,6 +9,7 @@ import pytest
 
 import lakehouse
 from lakehouse import errors
+from lakehouse.catalog.attach import Database
 
 
 @pytest.fixture
@@ -177,6 +178,11 @@ def test_past_states(filled):
     with pytest.raises(errors.SnapshotNotFound, match="neither a snapshot id nor a time"):
         now.at("yesterday")
     assert table.full_name == "flights"
+
+
+def test_a_snapshot_that_goes_between_being_found_and_being_opened(lake):
+    with pytest.raises(errors.SnapshotNotFound, match="there is no snapshot 99 any more"):
+        Database(lake.path, lake.settings, version=99)
 
 
 def test_a_pinned_lake(filled):
