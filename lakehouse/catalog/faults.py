@@ -79,7 +79,8 @@ def translate(error: Exception) -> errors.LakehouseError:
     if lost := _LOST.search(text):
         return errors.LakeUnusable(
             f"a data file of the lake is missing: {lost[1]}",
-            hint="open the lake again, if somebody cleaned it up meanwhile; else lakehouse doctor tells whose rows it held",
+            hint="lakehouse doctor tells whose rows it held; restore it from a backup, or open the lake again if it was"
+            " cleaned up meanwhile",
         )
     if isinstance(error, duckdb.OutOfMemoryException) or "max_temp_directory_size" in text:
         return errors.QueryMemory(
